@@ -1,0 +1,366 @@
+#include "admission.h"
+
+#include <limits.h>
+
+enum { WAITERS = 1, WATCHED = 2, ONE = WEFT_ADMISSION_ONE };
+
+static uint64_t used_of(uint64_t word) { return word / ONE; }
+
+void weft_admission_init(struct weft_admission *admission, size_t size, struct weft_group *group)
+{
+    *admission = (struct weft_admission){ .group = group };
+    a_store(&admission->size, size, RELAXED);
+    if (size != WEFT_UNLIMITED) {
+        weft_loans_add_pool(admission);
+    }
+}
+
+void weft_admission_fini(struct weft_admission *admission)
+{
+    if (weft_admission_bounded(admission)) {
+        weft_loans_remove_pool(admission);
+    }
+}
+
+bool weft_admission_has_waiters(const struct weft_admission *admission)
+{
+    return (a_load(&admission->word, SEQ_CST) & WAITERS) != 0;
+}
+
+/* ---- giving slots out; all under the queue's lock ---- */
+
+static bool take_free(struct weft_admission *admission, bool although_waiters)
+{
+    uint64_t word = a_load(&admission->word, ACQUIRE);
+    while ((although_waiters || !(word & WAITERS)) && used_of(word) < a_load(&admission->size, RELAXED)) {
+        if (a_cas(&admission->word, &word, word + ONE, ACQ_REL, ACQUIRE)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void fill(struct weft_token *token, struct weft_admission *admission, struct weft_loan *loan)
+{
+    token->admission = admission;
+    a_store(&token->loan, loan, RELAXED);
+    if (loan) {
+        loan->borrower = token;
+    }
+}
+
+static struct weft_loan *loan_for(struct weft_admission *admission, const struct weft_request *request)
+{
+    for (struct weft_loan *loan = admission->loans; loan; loan = loan->next) {
+        if (!loan->borrower && weft_loan_is_for(loan, request)) {
+            return loan;
+        }
+    }
+    return NULL;
+}
+
+void weft_admission_note_waiters(struct weft_admission *admission, const struct weft_waiter *tail)
+{
+    if (tail) {
+        a_or(&admission->word, (uint64_t)WAITERS, SEQ_CST);
+    } else {
+        a_and(&admission->word, ~(uint64_t)WAITERS, SEQ_CST);
+    }
+}
+
+/* A spawner that is leaving for another reason takes nothing: false. */
+bool weft_admission_hand_over(struct weft_admission *admission, struct weft_waiter **tail, struct weft_request *request,
+                              struct weft_loan *loan, struct weft_waiter **ready)
+{
+    fill(request->token, admission, loan);
+    if (request->grant) {
+        weft_waitq_unlink(tail, &request->waiter);
+        request->grant(request);
+        return true;
+    }
+    if (weft_waitq_claim(tail, &request->waiter, NULL, ready)) {
+        return true;
+    }
+    if (loan) {
+        loan->borrower = NULL;
+    }
+    return false;
+}
+
+/* The first in the queue that an open loan is meant for. */
+static bool admit_by_loan(struct weft_admission *admission, struct weft_waiter **tail, struct weft_waiter **ready)
+{
+    if (!admission->loans || !*tail) {
+        return false;
+    }
+    struct weft_waiter *last = *tail, *waiter = last, *next = last->next;
+    do {
+        waiter = next;
+        next = waiter->next;
+        struct weft_loan *loan = loan_for(admission, weft_request_of(waiter));
+        if (loan) {
+            (void)weft_admission_hand_over(admission, tail, weft_request_of(waiter), loan, ready);
+            return true; /* the queue has changed: look again */
+        }
+    } while (waiter != last);
+    return false;
+}
+
+/* Admits whoever can be: the first ones by free slots, anybody by a loan that is meant for it. Keeps WAITERS true. */
+static void admit(struct weft_admission *admission, struct weft_waiter **tail, struct weft_waiter **ready)
+{
+    while (*tail && take_free(admission, true)) {
+        bool given = false;
+        while (*tail && !given) {
+            given = weft_admission_hand_over(admission, tail, weft_request_of((*tail)->next), NULL, ready);
+        }
+        if (!given) {
+            a_sub(&admission->word, (uint64_t)ONE, RELEASE);
+        }
+    }
+    while (admit_by_loan(admission, tail, ready)) {
+    }
+    weft_admission_note_waiters(admission, *tail);
+}
+
+void weft_admission_admit_and_unlock(struct weft_admission *admission, struct weft_waiter *tail)
+{
+    struct weft_waiter *ready = NULL;
+    admit(admission, &tail, &ready);
+    uint64_t word = a_load(&admission->word, RELAXED);
+    bool watched = (word & WATCHED) && !(word & WAITERS) && used_of(word) < a_load(&admission->size, RELAXED);
+    if (watched) {
+        a_and(&admission->word, ~(uint64_t)WATCHED, RELAXED);
+    }
+    weft_waitq_unlock(&admission->queue, tail);
+    weft_waitq_ready(ready);
+    if (watched) {
+        weft_waitq_wake_all(&admission->watchers);
+    }
+}
+
+/* ---- asking ---- */
+
+/* Under the lock: by a loan first, which costs nobody a slot; then by a free slot that nobody waits for. */
+static bool take_now(struct weft_admission *admission, const struct weft_waiter *tail, struct weft_request *request)
+{
+    struct weft_loan *loan = loan_for(admission, request);
+    if (loan || (!tail && take_free(admission, true))) {
+        fill(request->token, admission, loan);
+        return true;
+    }
+    return false;
+}
+
+bool weft_admission_try(struct weft_admission *admission, struct weft_request *request)
+{
+    if (!weft_admission_bounded(admission)) {
+        fill(request->token, NULL, NULL);
+        return true;
+    }
+    if (a_load(&admission->loan_count, RELAXED) == 0 && take_free(admission, false)) {
+        fill(request->token, admission, NULL);
+        return true;
+    }
+    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    bool taken = take_now(admission, tail, request);
+    weft_waitq_unlock(&admission->queue, tail);
+    return taken;
+}
+
+/* Under the lock. P7: every slot is held by a member that stands in this queue, or is the caller's. */
+static bool closes_the_circle(struct weft_admission *admission, struct weft_waiter *tail)
+{
+    size_t members = 1;
+    if (tail) {
+        struct weft_waiter *waiter = tail;
+        do {
+            waiter = waiter->next;
+            members += weft_request_of(waiter)->member && !weft_request_of(waiter)->grant;
+        } while (waiter != tail);
+    }
+    return members >= used_of(a_load(&admission->word, RELAXED));
+}
+
+static void forget(struct weft_admission *admission, struct weft_waiter *waiter)
+{
+    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    if (waiter->linked) {
+        weft_waitq_unlink(&tail, waiter);
+        weft_admission_note_waiters(admission, tail);
+    }
+    weft_waitq_unlock(&admission->queue, tail);
+}
+
+int weft_admission_wait(struct weft_admission *admission, struct weft_request *request, int64_t deadline)
+{
+    struct weft_slot *slot = weft_slot_self();
+    if (weft_admission_try(admission, request)) {
+        return 0;
+    }
+    if (deadline == WEFT_NOWAIT) {
+        return -EAGAIN;
+    }
+    if (!slot) {
+        return -ENOMEM;
+    }
+    struct weft_wait wait = { .deadline = deadline, .cancellable = true };
+    for (;;) {
+        struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+        /* Before the look: a release that does not see it has come before the look at `used`. */
+        a_or(&admission->word, (uint64_t)WAITERS, SEQ_CST); /* first */
+        int rc = 1;
+        if (take_now(admission, tail, request)) {
+            rc = 0;
+        } else if (request->member && closes_the_circle(admission, tail)) {
+            rc = -EDEADLK;
+        } else if (deadline != WEFT_FOREVER && os_now() >= deadline) {
+            rc = -ETIMEDOUT;
+        }
+        if (rc <= 0) {
+            weft_admission_note_waiters(admission, tail);
+            weft_waitq_unlock(&admission->queue, tail);
+            return rc;
+        }
+        request->ended = false;
+        request->essential = true;
+        request->waiter = (struct weft_waiter){ .slot = slot, .kind = WEFT_WAITER_ONE, .epoch = weft_wait_begin(slot) };
+        weft_waitq_link(&tail, &request->waiter);
+        weft_waitq_unlock(&admission->queue, tail);
+        weft_loans_look_again();
+        unsigned reason = weft_wait_end(slot, &wait);
+        forget(admission, &request->waiter); /* also when it was claimed: whoever did has let go of the queue then */
+        struct weft_scope *scope = a_load(&slot->scope, RELAXED);
+        if ((reason & ~WEFT_CLAIM_EARLY) == WEFT_CLAIM_WOKEN) {
+            return request->ended ? -ESHUTDOWN : 0;
+        }
+        if (scope && weft_scope_deliver(scope)) {
+            return -ECANCELED;
+        }
+        if ((reason & ~WEFT_CLAIM_EARLY) == WEFT_CLAIM_TIMEOUT) {
+            return -ETIMEDOUT;
+        }
+    }
+}
+
+void weft_admission_queue(struct weft_admission *admission, struct weft_request *request)
+{
+    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    request->waiter = (struct weft_waiter){ .kind = WEFT_WAITER_LINK };
+    weft_waitq_link(&tail, &request->waiter);
+    a_or(&admission->word, (uint64_t)WAITERS, SEQ_CST);
+    weft_admission_admit_and_unlock(admission, tail);
+    weft_loans_look_again();
+}
+
+bool weft_admission_withdraw(struct weft_admission *admission, struct weft_request *request)
+{
+    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    bool linked = request->waiter.linked;
+    if (linked) {
+        weft_waitq_unlink(&tail, &request->waiter);
+        weft_admission_note_waiters(admission, tail);
+    }
+    weft_waitq_unlock(&admission->queue, tail);
+    return linked;
+}
+
+/* ---- giving back ---- */
+
+void weft_admission_release(struct weft_token *token)
+{
+    struct weft_admission *admission = token->admission;
+    if (!admission) {
+        return;
+    }
+    token->admission = NULL;
+    if (!a_load(&token->loan, RELAXED)) {
+        uint64_t word = a_load(&admission->word, RELAXED);
+        while (!(word & (WAITERS | WATCHED))) {
+            if (a_cas(&admission->word, &word, word - ONE, RELEASE, RELAXED)) {
+                return;
+            }
+        }
+    }
+    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    struct weft_loan *loan = a_load(&token->loan, RELAXED);
+    if (loan) {
+        loan->borrower = NULL;
+    } else {
+        a_sub(&admission->word, (uint64_t)ONE, RELEASE);
+    }
+    weft_admission_admit_and_unlock(admission, tail);
+    if (loan) {
+        weft_loans_look_again(); /* it can be had again, perhaps by who waits in another pool */
+    }
+}
+
+void weft_token_move(struct weft_token *token, struct weft_token *into)
+{
+    struct weft_admission *admission = token->admission;
+    if (!admission) {
+        fill(into, NULL, NULL);
+        return;
+    }
+    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    fill(into, admission, a_load(&token->loan, RELAXED));
+    weft_waitq_unlock(&admission->queue, tail);
+}
+
+void weft_admission_force(struct weft_admission *admission)
+{
+    if (weft_admission_bounded(admission)) {
+        a_add(&admission->word, (uint64_t)ONE, ACQ_REL);
+    }
+}
+
+void weft_admission_shut(struct weft_admission *admission)
+{
+    struct weft_waiter *ready = NULL;
+    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    bool again = true;
+    while (again) {
+        again = false;
+        struct weft_waiter *waiter = tail;
+        for (bool more = tail != NULL; more; more = waiter != tail) {
+            waiter = waiter->next;
+            struct weft_request *request = weft_request_of(waiter);
+            if (!request->grant) {
+                request->ended = true;
+                (void)weft_waitq_claim(&tail, waiter, NULL, &ready);
+                again = true; /* the ring has changed */
+                break;
+            }
+        }
+    }
+    admit(admission, &tail, &ready);
+    weft_waitq_unlock(&admission->queue, tail);
+    weft_waitq_ready(ready);
+}
+
+size_t weft_admission_free(const struct weft_admission *admission)
+{
+    size_t size = a_load(&admission->size, RELAXED);
+    uint64_t used = used_of(a_load(&admission->word, ACQUIRE));
+    return size == WEFT_UNLIMITED ? 1 : used < size ? (size_t)(size - used) : 0;
+}
+
+/* Under the watchers' lock: says that somebody watches, then looks. */
+static bool available(void *arg)
+{
+    struct weft_admission *admission = arg;
+    uint64_t word = a_or(&admission->word, (uint64_t)WATCHED, SEQ_CST);
+    return !(word & WAITERS) && used_of(word) < a_load(&admission->size, SEQ_CST);
+}
+
+int weft_admission_watch(struct weft_admission *admission, int64_t deadline)
+{
+    struct weft_wait wait = { .deadline = deadline, .cancellable = true };
+    int rc = weft_admission_bounded(admission) ? weft_wait_until(&admission->watchers, available, admission, &wait)
+                                               : weft_cancel_point();
+    if (rc == -ETIMEDOUT) {
+        return 0;
+    }
+    size_t slots = weft_admission_free(admission);
+    return rc != 0 ? rc : slots == 0 ? 1 : slots > INT_MAX ? INT_MAX : (int)slots;
+}

@@ -1,0 +1,140 @@
+/* Admission: who may hold a slot of a pool, and in which order (contract P2, P6, P7).
+ *
+ * word = {used:61, WATCHED, WAITERS}. A slot that is free while nobody waits is taken and given back with one compare-and-swap; `used`
+ * is never decremented speculatively. Everything that waits stands in one FIFO, the queue below: a spawner (claimed like any waiter,
+ * wait.h) or a crew that wants another participant (its `grant` is called). While somebody waits WAITERS is set, and whoever releases a
+ * slot hands it to the first under the queue's lock.
+ *
+ * Loans: a holder that waits for work opens a loan of its slot, for as long as the wait lasts. A loan is given to a request only if the
+ * work that is waited for has made the request: if it stands in the request's chain of callers, or if what is waited for waits itself
+ * for something in that chain. A borrower gives the slot back to the loan; a lender that comes back while its slot is lent does not
+ * wait: used + 1, and the borrower's slot is its own. Then used may exceed size by one until somebody releases.
+ *
+ *   used = slots held by members and participants with `loan` NULL, + slots being handed over.
+ *   WAITERS is set exactly while the queue is not empty (changed under its lock alone).
+ *   A request in the queue can be admitted neither by a free slot nor by an open loan: whoever makes one of these looks (admit).
+ *
+ * | kind of request | grant | kill of the waiter | timeout |
+ * |---|---|---|---|
+ * | spawner | claim WOKEN, token filled | its wait is claimed; it leaves the queue | the same |
+ * | participant of a map or imap | `grant`: its carrier is queued | the crew withdraws it | the crew withdraws it | */
+#ifndef WEFT_ADMISSION_H
+#define WEFT_ADMISSION_H
+
+#include "task.h"
+
+struct weft_loan {
+    struct weft_loan *next;
+    struct weft_admission *admission;
+    const struct weft_wait *wait; /* what the lender waits for */
+    struct weft_token *borrower;  /* NULL: to be had */
+};
+
+/* The right to be in a pool: a slot of one's own, or a borrowed one. */
+struct weft_token {
+    struct weft_admission *admission; /* NULL: none is needed */
+    _Atomic(struct weft_loan *) loan; /* changed under the queue's lock: to NULL when the lender comes back first */
+};
+
+/* Where a request comes from: the innermost frame and the task of the code that makes it. */
+struct weft_caller {
+    struct weft_frame *frame;
+    struct weft_task *task;
+};
+
+struct weft_request {
+    struct weft_waiter waiter; /* kind ONE: a spawner; kind LINK: a participant */
+    struct weft_token *token;
+    const void *work; /* WEFT_WORK of the map or imap that asks, or NULL */
+    struct weft_caller caller;
+    bool member;                                 /* the caller holds a slot of this pool */
+    bool essential;                              /* without it the caller's work stands still */
+    bool ended;                                  /* by the group's kill or close, not by a grant */
+    void (*grant)(struct weft_request *request); /* under the queue's lock: short */
+};
+
+struct weft_admission {
+    _Atomic uint64_t word;
+    _Atomic size_t size; /* WEFT_UNLIMITED: not a pool */
+    struct weft_waitq queue;
+    struct weft_waitq watchers;
+    /* loan.c, under its lock of all pools */
+    struct weft_admission *next_pool;
+    struct weft_waiter *tail; /* of the queue, while that lock's holder holds it */
+    bool held, reached;
+    struct weft_loan *loans; /* under the queue's lock */
+    _Atomic uint32_t loan_count;
+    struct weft_group *group;
+};
+
+/* Work that is no task, as `awaited` names it: tasks are followed further, others are not. */
+#define WEFT_WORK(object) ((const void *)((uintptr_t)(object) | 1u))
+
+void weft_admission_init(struct weft_admission *admission, size_t size, struct weft_group *group);
+static inline bool weft_admission_bounded(const struct weft_admission *admission)
+{
+    return a_load(&admission->size, RELAXED) != WEFT_UNLIMITED;
+}
+struct weft_caller weft_caller_self(void);
+/* The caller's own token in this pool, if it has one there. */
+bool weft_caller_holds(struct weft_caller caller, const struct weft_admission *admission);
+
+/* False: it would have to wait. */
+bool weft_admission_try(struct weft_admission *admission, struct weft_request *request);
+/* 0; -EAGAIN (NOWAIT), -ETIMEDOUT, -ECANCELED, -ESHUTDOWN, -EDEADLK, -ENOMEM. */
+int weft_admission_wait(struct weft_admission *admission, struct weft_request *request, int64_t deadline);
+/* For requests with `grant`: now, or later. */
+void weft_admission_queue(struct weft_admission *admission, struct weft_request *request);
+/* True: it will not be granted any more. False: it has been. */
+bool weft_admission_withdraw(struct weft_admission *admission, struct weft_request *request);
+void weft_admission_release(struct weft_token *token);
+/* One slot used beyond what was asked for: a member that is there already. */
+void weft_admission_force(struct weft_admission *admission);
+/* Ends every waiting spawner with -ESHUTDOWN; requests with `grant` belong to crews, which end themselves. */
+void weft_admission_shut(struct weft_admission *admission);
+void weft_admission_fini(struct weft_admission *admission);
+size_t weft_admission_free(const struct weft_admission *admission);
+int weft_admission_watch(struct weft_admission *admission, int64_t deadline);
+
+/* For loan.c, under the queue's lock. */
+enum { WEFT_ADMISSION_ONE = 4 };
+bool weft_admission_hand_over(struct weft_admission *admission, struct weft_waiter **tail, struct weft_request *request,
+                              struct weft_loan *loan, struct weft_waiter **ready);
+void weft_admission_note_waiters(struct weft_admission *admission, const struct weft_waiter *tail);
+void weft_admission_admit_and_unlock(struct weft_admission *admission, struct weft_waiter *tail);
+bool weft_admission_has_waiters(const struct weft_admission *admission);
+static inline struct weft_request *weft_request_of(struct weft_waiter *waiter)
+{
+    return weft_container_of(waiter, struct weft_request, waiter);
+}
+
+/* loan.c */
+bool weft_loan_is_for(const struct weft_loan *loan, const struct weft_request *request);
+void weft_loans_add_pool(struct weft_admission *admission);
+void weft_loans_remove_pool(struct weft_admission *admission);
+void weft_loans_look_again(void); /* a wait has begun */
+
+/* A membership by `add` or at the group's creation: in the list of the task's extension. */
+struct weft_member {
+    struct weft_membership membership; /* first */
+    struct weft_loan loan;
+};
+struct weft_admission *weft_group_admission(struct weft_group *group); /* group.c */
+/* The token of this frame's participation, or NULL if it is no participation: crew.c. */
+struct weft_token *weft_frame_token(struct weft_frame *frame);
+/* What the frame's code works for, as `awaited` would name it, its group, and who called it. */
+void weft_frame_work(struct weft_frame *frame, const void **work, struct weft_group **group, struct weft_caller *caller);
+/* The loan's other end is `into` from now on. */
+void weft_token_move(struct weft_token *token, struct weft_token *into);
+
+/* Opens loans of all slots that the innermost holder on this slot has, until `weft_lending_end`. `wait` stays where it is. */
+struct weft_lending {
+    struct weft_loan loan; /* of the innermost participation, or of the membership of a spawned task */
+    bool members;          /* loans of further memberships are open, too */
+};
+void weft_lending_begin(struct weft_lending *lending, struct weft_slot *slot, const struct weft_wait *wait);
+/* Says what the code on this slot waits for from now on; returns what it said before. */
+const void *weft_await(struct weft_slot *slot, const void *awaited);
+void weft_lending_end(struct weft_lending *lending, struct weft_slot *slot);
+
+#endif

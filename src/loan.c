@@ -1,0 +1,371 @@
+/* Loans: who may have the slot of a member that waits for work (contract P6).
+ *
+ * A loan is for a request if the lender waits for what has made it:
+ *   - the work that the lender waits for stands in the request's chain of callers (its map, the task it gets, a member of the group it
+ *     joins);
+ *   - or a task that it waits for waits in turn for something in that chain;
+ *   - or the lender's work stands in the queue of a pool, and the chain holds a slot of that pool, or of one that is waited for in turn:
+ *     then the lender waits for that slot. This is what ends A -> B in one place and B -> A in another.
+ * The first two are looked at whenever a request or a loan is new, under that pool's lock. The third needs the queues of all pools at once:
+ * look_again takes pools_lock and then every queue with waiters in it; nobody else holds two queues. It runs only while some loan is
+ * open, when a wait for work or for a slot begins. The wait is published (seq_cst) before the look at `loans_open`, and a loan is
+ * counted (seq_cst) before its opener looks at the waits: one of the two sees the other. */
+#include "admission.h"
+
+/* All pools of the process that may have loans. */
+static struct weft_lock pools_lock;
+static struct weft_admission *pools;
+static _Atomic uint32_t loans_open;
+
+void weft_loans_add_pool(struct weft_admission *admission)
+{
+    weft_lock(&pools_lock);
+    admission->next_pool = pools;
+    pools = admission;
+    weft_unlock(&pools_lock);
+}
+
+void weft_loans_remove_pool(struct weft_admission *admission)
+{
+    weft_lock(&pools_lock);
+    for (struct weft_admission **link = &pools; *link; link = &(*link)->next_pool) {
+        if (*link == admission) {
+            *link = admission->next_pool;
+            break;
+        }
+    }
+    weft_unlock(&pools_lock);
+}
+
+/* ---- chains ---- */
+
+struct weft_caller weft_caller_self(void)
+{
+    struct weft_thread *thread = weft_thread_self();
+    struct weft_slot *slot = thread ? thread->slot : NULL;
+    return slot ? (struct weft_caller){ .frame = slot->frame, .task = slot->task } : (struct weft_caller){ 0 };
+}
+
+static struct weft_member *members_of(struct weft_task *task)
+{
+    struct weft_task_ext *ext = task ? a_load(&task->ext, ACQUIRE) : NULL;
+    return ext ? (struct weft_member *)ext->memberships : NULL;
+}
+
+static struct weft_member *next_member(struct weft_member *member) { return (struct weft_member *)member->membership.next; }
+
+/* The innermost participation, links' frames left out. */
+static struct weft_frame *participation(struct weft_frame *frame)
+{
+    while (frame && !weft_frame_token(frame)) {
+        frame = frame->outer;
+    }
+    return frame;
+}
+
+bool weft_caller_holds(struct weft_caller caller, const struct weft_admission *admission)
+{
+    struct weft_frame *frame = participation(caller.frame);
+    if (frame) {
+        return weft_frame_token(frame)->admission == admission;
+    }
+    if (caller.task && a_load(&caller.task->group, RELAXED) == admission->group) {
+        return true;
+    }
+    for (struct weft_member *member = members_of(caller.task); member; member = next_member(member)) {
+        if (member->membership.group == admission->group) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Does whoever waits so wait for `object`, a task (then `task` is the same) or tagged work; directly? */
+static bool names(const struct weft_wait *wait, const void *object, struct weft_task *task)
+{
+    if (wait->awaited == object) {
+        return true;
+    }
+    for (size_t i = 0; i < wait->n_tasks; i++) {
+        if (wait->tasks[i] == task) {
+            return true;
+        }
+    }
+    if (!task) {
+        return false;
+    }
+    struct weft_group *group = a_load(&task->group, RELAXED);
+    return group && wait->awaited == WEFT_WORK(group);
+}
+
+/* One task further: what the awaited task waits for itself. Records and slots are type-stable; a stale look finds another wait's work,
+ * which is no work of this chain. */
+static const void *awaited_by(const void *awaited)
+{
+    if (!awaited || (uintptr_t)awaited & 1) {
+        return NULL;
+    }
+    const struct weft_task *task = awaited;
+    if (weft_task_state(task) != WEFT_TASK_RUNNING) {
+        return NULL;
+    }
+    struct weft_slot *slot = a_load(&task->scope.slot, ACQUIRE);
+    return slot && a_load(&slot->scope, ACQUIRE) == &task->scope ? a_load(&slot->awaited, SEQ_CST) : NULL;
+}
+
+enum { HOPS = 64 }; /* of tasks that wait for tasks: a bound for circles */
+
+static bool leads_to(const struct weft_wait *wait, const void *object, struct weft_task *task)
+{
+    if (names(wait, object, task)) {
+        return true;
+    }
+    for (size_t i = 0; i <= wait->n_tasks; i++) {
+        const void *next = i < wait->n_tasks ? wait->tasks[i] : wait->awaited;
+        for (unsigned hop = 0; hop < HOPS && (next = awaited_by(next)) != NULL; hop++) {
+            if (next == object) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Walks the request's callers outward. They all wait, so what they are on stands still. */
+bool weft_loan_is_for(const struct weft_loan *loan, const struct weft_request *request)
+{
+    if (request->work && leads_to(loan->wait, request->work, NULL)) {
+        return true;
+    }
+    struct weft_caller at = request->caller;
+    for (;;) {
+        struct weft_frame *frame = participation(at.frame);
+        const void *work;
+        if (frame) {
+            struct weft_group *group;
+            weft_frame_work(frame, &work, &group, &at);
+            if (leads_to(loan->wait, work, NULL) || (group && loan->wait->awaited == WEFT_WORK(group))) {
+                return true;
+            }
+        } else {
+            return at.task && leads_to(loan->wait, at.task, at.task);
+        }
+    }
+}
+
+/* Does anybody in the request's chain hold a slot of this pool? */
+static bool chain_holds(const struct weft_request *request, const struct weft_admission *admission)
+{
+    struct weft_caller at = request->caller;
+    for (;;) {
+        if (weft_caller_holds(at, admission)) {
+            return true;
+        }
+        struct weft_frame *frame = participation(at.frame);
+        if (!frame) {
+            return false;
+        }
+        const void *work;
+        struct weft_group *group;
+        weft_frame_work(frame, &work, &group, &at);
+    }
+}
+
+/* ---- all pools at once; under pools_lock, with every queue that has waiters held ---- */
+
+typedef bool queued_test(const struct weft_request *request, const void *context);
+
+static bool any_queued(const struct weft_admission *admission, queued_test *test, const void *context)
+{
+    struct weft_waiter *waiter = admission->tail;
+    if (!waiter) {
+        return false;
+    }
+    do {
+        waiter = waiter->next;
+        if (test(weft_request_of(waiter), context)) {
+            return true;
+        }
+    } while (waiter != admission->tail);
+    return false;
+}
+
+/* The lender cannot go on unless this request is granted. */
+static bool needed_by(const struct weft_request *request, const void *loan)
+{
+    return request->essential && weft_loan_is_for(loan, request);
+}
+
+static bool holds_reached(const struct weft_request *request, const void *unused)
+{
+    (void)unused;
+    for (struct weft_admission *pool = pools; pool; pool = pool->next_pool) {
+        if (pool->held && pool->reached && chain_holds(request, pool)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Marks the pools whose slots the lender waits for, directly or through others that wait for slots. */
+static void reach(const struct weft_loan *loan)
+{
+    bool more = false;
+    for (struct weft_admission *pool = pools; pool; pool = pool->next_pool) {
+        pool->reached = pool->held && any_queued(pool, needed_by, loan);
+        more = more || pool->reached;
+    }
+    while (more) {
+        more = false;
+        for (struct weft_admission *pool = pools; pool; pool = pool->next_pool) {
+            if (pool->held && !pool->reached && any_queued(pool, holds_reached, NULL)) {
+                pool->reached = more = true;
+            }
+        }
+    }
+}
+
+static bool lend_one(struct weft_admission *admission, struct weft_waiter **ready)
+{
+    for (struct weft_loan *loan = admission->loans; loan; loan = loan->next) {
+        if (loan->borrower) {
+            continue;
+        }
+        reach(loan);
+        struct weft_waiter *waiter = admission->tail;
+        do {
+            waiter = waiter->next;
+            struct weft_request *request = weft_request_of(waiter);
+            if (weft_loan_is_for(loan, request) || holds_reached(request, NULL)) {
+                (void)weft_admission_hand_over(admission, &admission->tail, request, loan, ready);
+                return true;
+            }
+        } while (waiter != admission->tail);
+    }
+    return false;
+}
+
+void weft_loans_look_again(void)
+{
+    struct weft_waiter *ready = NULL;
+    if (weft_likely(a_load(&loans_open, SEQ_CST) == 0)) {
+        return;
+    }
+    weft_lock(&pools_lock);
+    for (struct weft_admission *pool = pools; pool; pool = pool->next_pool) {
+        pool->held = weft_admission_has_waiters(pool);
+        if (pool->held) {
+            pool->tail = weft_waitq_lock(&pool->queue);
+        }
+    }
+    for (struct weft_admission *pool = pools; pool; pool = pool->next_pool) {
+        while (pool->held && pool->tail && lend_one(pool, &ready)) {
+        }
+    }
+    for (struct weft_admission *pool = pools; pool; pool = pool->next_pool) {
+        if (pool->held) {
+            weft_admission_note_waiters(pool, pool->tail);
+            weft_waitq_unlock(&pool->queue, pool->tail);
+            pool->held = false;
+        }
+    }
+    weft_unlock(&pools_lock);
+    weft_waitq_ready(ready);
+}
+
+/* ---- lending ---- */
+
+static void open_loan(struct weft_loan *loan, struct weft_admission *admission, const struct weft_wait *wait)
+{
+    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    *loan = (struct weft_loan){ .admission = admission, .wait = wait, .next = admission->loans };
+    admission->loans = loan;
+    a_add(&admission->loan_count, 1u, SEQ_CST);
+    a_add(&loans_open, 1u, SEQ_CST);
+    weft_admission_admit_and_unlock(admission, tail);
+}
+
+static void close_loan(struct weft_loan *loan)
+{
+    struct weft_admission *admission = loan->admission;
+    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    struct weft_loan **link = &admission->loans;
+    while (*link != loan) {
+        link = &(*link)->next;
+    }
+    *link = loan->next;
+    a_sub(&admission->loan_count, 1u, RELAXED);
+    a_sub(&loans_open, 1u, RELAXED);
+    if (loan->borrower) {
+        a_store(&loan->borrower->loan, NULL, RELAXED);
+        a_add(&admission->word, WEFT_ADMISSION_ONE, RELAXED); /* the lender does not wait: a debt, paid by the next release */
+    }
+    weft_waitq_unlock(&admission->queue, tail);
+}
+
+void weft_lending_begin(struct weft_lending *lending, struct weft_slot *slot, const struct weft_wait *wait)
+{
+    lending->loan.admission = NULL;
+    lending->members = false;
+    struct weft_frame *frame = participation(slot->frame);
+    if (frame) {
+        struct weft_token *token = weft_frame_token(frame);
+        if (token->admission) {
+            open_loan(&lending->loan, token->admission, wait);
+        }
+        return;
+    }
+    struct weft_group *group = slot->task ? a_load(&slot->task->group, RELAXED) : NULL;
+    if (group && weft_admission_bounded(weft_group_admission(group))) {
+        open_loan(&lending->loan, weft_group_admission(group), wait);
+    }
+    for (struct weft_member *member = members_of(slot->task); member; member = next_member(member)) {
+        struct weft_admission *admission = weft_group_admission(member->membership.group);
+        member->loan.admission = NULL;
+        if (weft_admission_bounded(admission)) {
+            open_loan(&member->loan, admission, wait);
+            lending->members = true;
+        }
+    }
+}
+
+void weft_lending_end(struct weft_lending *lending, struct weft_slot *slot)
+{
+    if (lending->loan.admission) {
+        close_loan(&lending->loan);
+    }
+    if (lending->members) {
+        for (struct weft_member *member = members_of(slot->task); member; member = next_member(member)) {
+            if (member->loan.admission) {
+                close_loan(&member->loan);
+            }
+        }
+    }
+}
+
+const void *weft_await(struct weft_slot *slot, const void *awaited)
+{
+    const void *before = a_load(&slot->awaited, RELAXED);
+    a_store(&slot->awaited, awaited, SEQ_CST);
+    return before;
+}
+
+static void lend_and_sleep(struct weft_slot *slot, const struct weft_wait *wait,
+                           void (*sleep)(struct weft_slot *slot, const struct weft_wait *wait))
+{
+    struct weft_lending lending;
+    const void *before = weft_await(slot, wait->awaited);
+    weft_lending_begin(&lending, slot, wait);
+    weft_loans_look_again();
+    sleep(slot, wait);
+    weft_lending_end(&lending, slot);
+    a_store(&slot->awaited, before, RELEASE);
+}
+
+static void hold_for_fork(bool hold) { (hold ? weft_lock : weft_unlock)(&pools_lock); }
+
+__attribute__((constructor)) static void start(void)
+{
+    weft_wait_set_lender(lend_and_sleep);
+    weft_fork_guard(hold_for_fork);
+}

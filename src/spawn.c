@@ -1,0 +1,137 @@
+/* Spawning into a group or pool, and what a pool says of its slots. */
+#include "group.h"
+
+#include <stdlib.h>
+
+/* Waits for a slot as one that keeps the group non-empty without being a member. */
+static int wait_for_slot(struct weft_group *group, struct weft_request *request, int64_t deadline, bool *entered)
+{
+    bool killing = false;
+    if (weft_admission_try(&group->admission, request)) {
+        return 0;
+    }
+    if (deadline == WEFT_NOWAIT) {
+        return -EAGAIN;
+    }
+    a_add(&group->extras, 1u, ACQ_REL);
+    int rc = weft_group_enter(group, &killing);
+    if (rc == 0) {
+        rc = killing ? -ESHUTDOWN : weft_admission_wait(&group->admission, request, deadline);
+        a_sub(&group->extras, 1u, ACQ_REL);
+        *entered = rc == 0;
+        if (rc != 0) {
+            weft_group_leave(group);
+        }
+    } else {
+        a_sub(&group->extras, 1u, ACQ_REL);
+    }
+    return rc;
+}
+
+/* A borrowed slot needs to be remembered where its lender finds it. */
+static int keep_token(struct weft_task *task, struct weft_token *token)
+{
+    if (!a_load(&token->loan, RELAXED)) {
+        return 0;
+    }
+    struct weft_task_ext *ext = weft_task_extend(task);
+    struct weft_token *kept = ext ? calloc(1, sizeof *kept) : NULL;
+    if (!kept) {
+        return -ENOMEM;
+    }
+    weft_token_move(token, kept);
+    ext->token = kept;
+    return 0;
+}
+
+int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
+                          int64_t deadline, struct weft_task **out)
+{
+    if (out) {
+        *out = NULL;
+    }
+    int rc = weft_group_usable(group);
+    if (rc == 0 && deadline < 0) {
+        rc = -EINVAL;
+    }
+    if (rc == 0 && deadline != WEFT_NOWAIT) {
+        rc = weft_cancel_point();
+    }
+    struct weft_task *task;
+    if (rc != 0 ||
+        (rc = weft_task_make(group->runtime, fn, arg, options, group->has_options ? &group->options : NULL, &task)) != 0) {
+        return rc;
+    }
+    struct weft_token token = { 0 };
+    struct weft_request request = { .token = &token, .caller = weft_caller_self() };
+    bool bounded = weft_admission_bounded(&group->admission), killing = false, entered = false;
+    if (bounded) {
+        request.member = weft_caller_holds(request.caller, &group->admission);
+        rc = wait_for_slot(group, &request, deadline, &entered);
+    }
+    if (rc == 0 && (rc = keep_token(task, &token)) != 0) {
+        weft_admission_release(&token);
+    }
+    if (rc != 0) {
+        if (entered) {
+            weft_group_leave(group);
+        }
+        weft_task_unmake(task);
+        return rc;
+    }
+    a_store(&task->group, group, RELAXED);
+    if (entered) { /* the kill's view of the record needs an update of word after the line above (G3) */
+        uint64_t word = a_add(&group->word, (uint64_t)0, ACQ_REL);
+        killing = (word & WEFT_GROUP_KILLING) != 0;
+        if (word & WEFT_GROUP_CLOSED) {
+            weft_group_leave(group);
+            rc = -ESHUTDOWN;
+        }
+    } else {
+        rc = weft_group_enter(group, &killing);
+    }
+    if (rc == 0) {
+        if (out) {
+            *out = task; /* before it can run */
+        }
+        rc = weft_task_publish(task, WEFT_TASK_QUEUED, 0, out != NULL || killing);
+        if (rc == 0) {
+            weft_sched_push(group->runtime, task);
+            if (killing) {
+                (void)weft_task_kill_once(task, group->kill_reason); /* taken in by the kill that goes on */
+                if (!out) {
+                    weft_task_release(task);
+                }
+            }
+            return 0;
+        }
+        weft_group_leave(group);
+    }
+    if (out) {
+        *out = NULL;
+    }
+    struct weft_task_ext *ext = a_load(&task->ext, RELAXED);
+    if (bounded) {
+        weft_admission_release(ext && ext->token ? ext->token : &token);
+    }
+    weft_task_unmake(task);
+    return rc;
+}
+
+int weft_group_spawn(struct weft_group *group, weft_task_fn *fn, void *arg, struct weft_task **out)
+{
+    return weft_group_spawn_with(group, fn, arg, NULL, WEFT_FOREVER, out);
+}
+
+bool weft_pool_full(const struct weft_group *group) { return !group || weft_admission_free(&group->admission) == 0; }
+
+size_t weft_pool_free_count(const struct weft_group *group) { return group ? weft_admission_free(&group->admission) : 0; }
+
+int weft_pool_wait_available(struct weft_group *group, int64_t deadline)
+{
+    int rc = weft_group_usable(group);
+    if (rc != 0 || deadline < 0) {
+        return rc != 0 ? rc : -EINVAL;
+    }
+    return weft_admission_watch(&group->admission, deadline);
+}

@@ -1,0 +1,31 @@
+/* Who is running here: the worker, or the foreign thread, and the slot on which it would wait.
+ *
+ * A fiber may resume on another thread, so the address of a thread-local variable must not survive a switch (H07). There is one
+ * such variable, and one function that reads it: never inlined, built without link-time optimisation, opaque to the compiler. Call
+ * it again after everything that can suspend. */
+#ifndef WEFT_THREAD_H
+#define WEFT_THREAD_H
+
+#include "slot.h"
+
+struct weft_worker;
+
+struct weft_thread {
+    struct weft_slot *slot;     /* of the fiber that runs here, or of the foreign thread */
+    struct weft_worker *worker; /* NULL on a foreign thread */
+};
+
+struct weft_thread *weft_thread_self(void); /* NULL on a foreign thread that has never waited */
+void weft_thread_set(struct weft_thread *thread);
+/* The calling thread's or fiber's slot; a foreign thread gets one at its first call and keeps it until it ends. NULL: no memory. */
+struct weft_slot *weft_slot_self(void);
+
+void weft_thread_hold(bool hold); /* around fork: no other thread is inside */
+
+static inline struct weft_worker *weft_worker_self(void)
+{
+    struct weft_thread *thread = weft_thread_self();
+    return thread ? thread->worker : NULL;
+}
+
+#endif
