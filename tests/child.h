@@ -1,0 +1,41 @@
+/* Runs a function in a child process and brings back how it ended and what it wrote to standard error: for what ends a process. */
+#ifndef WEFT_CHILD_H
+#define WEFT_CHILD_H
+
+#include <stddef.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct child {
+    int status; /* waitpid's; 0 if the function returned */
+    char text[4096];
+};
+
+static inline struct child child_run(void (*function)(void))
+{
+    struct child child = { .status = -1 };
+    int ends[2];
+    if (pipe(ends) != 0) {
+        return child;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)setrlimit(RLIMIT_CORE, &(struct rlimit){ .rlim_cur = 0, .rlim_max = 0 });
+        (void)dup2(ends[1], STDERR_FILENO);
+        (void)close(ends[0]);
+        function();
+        _exit(0);
+    }
+    (void)close(ends[1]);
+    size_t length = 0;
+    ssize_t got;
+    while (length < sizeof(child.text) - 1 && (got = read(ends[0], child.text + length, sizeof(child.text) - 1 - length)) > 0) {
+        length += (size_t)got;
+    }
+    (void)close(ends[0]);
+    (void)waitpid(pid, &child.status, 0);
+    return child;
+}
+
+#endif

@@ -1,0 +1,141 @@
+/* The end of a runtime against threads that spawn into it and tasks that spawn more.
+ *
+ * After `destroy` nothing of it runs; each task that was spawned has run to its end or was cancelled before it began, and its
+ * argument was freed once; a spawn that was refused took nothing over. `join` before it returns 0 only if there was a moment
+ * without a task. */
+#include "sim.h"
+
+#include <weft.h>
+
+#define MAX_TASKS 10
+#define MICROSECOND INT64_C(1000)
+
+static struct sub {
+    unsigned children;
+    bool accepted, alive;
+    int began, ended, args_freed;
+    struct weft_task *task; /* some have a handle */
+} subs[MAX_TASKS];
+
+static struct weft_runtime *runtime;
+static unsigned n_subs, spawners_left;
+static bool destroyed, was_quiet;
+static unsigned alive; /* tasks that are known to the user and have not ended */
+
+static void observe(void) { was_quiet |= alive == 0; }
+
+static void lives(struct sub *sub)
+{
+    if (!sub->alive && sub->ended == 0) {
+        sub->alive = true;
+        alive++;
+    }
+}
+
+static void free_arg(void *arg) { ((struct sub *)arg)->args_freed++; }
+static int body(void *arg, void **result);
+
+static int spawn(bool from_task)
+{
+    if (n_subs == MAX_TASKS) {
+        return 0;
+    }
+    struct sub *sub = &subs[n_subs++];
+    sub->children = sim_choose(3);
+    const struct weft_task_options options = { .struct_size = sizeof options, .arg_free = free_arg };
+    sub->accepted = true; /* it may be over before spawn returns */
+    int rc = weft_task_spawn(runtime, body, sub, &options, sim_choose(2) == 0 ? &sub->task : NULL);
+    sub->accepted = rc == 0;
+    SIM_CHECK(rc == 0 || (!from_task && rc == -ESHUTDOWN));
+    if (rc == 0) {
+        lives(sub);
+    } else {
+        sim_count("refused");
+        SIM_CHECK(sub->began == 0 && sub->args_freed == 0);
+    }
+    return rc;
+}
+
+static int body(void *arg, void **result)
+{
+    struct sub *self = arg;
+    (void)result;
+    SIM_CHECK(!destroyed && self->began == 0);
+    self->began++;
+    lives(self);
+    for (unsigned i = 0; i < self->children; i++) {
+        (void)spawn(true);
+    }
+    if (sim_choose(3) == 0) {
+        weft_yield();
+    } else if (sim_choose(3) == 0) {
+        SIM_CHECK(weft_sleep_until(weft_after(MICROSECOND)) == 0);
+    }
+    SIM_CHECK(!destroyed);
+    self->ended++;
+    alive--;
+    return 0;
+}
+
+static void spawner(void *arg)
+{
+    (void)arg;
+    for (unsigned times = 1 + sim_choose(3); times > 0; times--) {
+        if (spawn(false) != 0) {
+            break;
+        }
+    }
+    spawners_left--;
+}
+
+static void driver(void *arg)
+{
+    (void)arg;
+    const struct weft_runtime_options options = {
+        .struct_size = sizeof options, .workers = 1 + sim_choose(3), .stack_size = 16384, .guard_size = 4096
+    };
+    SIM_CHECK(weft_runtime_create(&options, &runtime) == 0);
+    spawners_left = 1 + sim_choose(2);
+    for (unsigned i = spawners_left; i > 0; i--) {
+        sim_spawn(spawner, NULL, "spawner");
+    }
+    for (unsigned pause = sim_choose(20); pause > 0; pause--) {
+        sim_yield();
+    }
+    if (sim_choose(3) != 0) {
+        int64_t deadline = sim_choose(2) == 0 ? WEFT_FOREVER : weft_after(MICROSECOND);
+        was_quiet = alive == 0;
+        int rc = weft_runtime_join(runtime, deadline);
+        SIM_CHECK(rc != 0 || was_quiet);
+        SIM_CHECK(rc == 0 || (rc == -ETIMEDOUT && weft_now() >= deadline));
+    }
+    SIM_CHECK(weft_runtime_destroy(runtime) == 0);
+    destroyed = true;
+    while (spawners_left > 0) {
+        sim_spin();
+    }
+    for (unsigned i = 0; i < n_subs; i++) {
+        struct sub *sub = &subs[i];
+        SIM_CHECK(sub->began == sub->ended);
+        SIM_CHECK(sub->args_freed == (sub->accepted ? 1 : 0));
+        if (sub->accepted && sub->began == 0) {
+            sim_count("cancelled before it began");
+        }
+        if (sub->task != NULL) {
+            struct weft_outcome outcome;
+            SIM_CHECK(weft_task_get(sub->task, WEFT_NOWAIT, &outcome) == 0);
+            SIM_CHECK(outcome.status == (sub->began ? WEFT_OK : WEFT_CANCELLED));
+            weft_task_release(sub->task);
+        }
+    }
+}
+
+static void setup(void) { sim_spawn(driver, NULL, "driver"); }
+
+int main(int argc, char **argv)
+{
+    static const struct sim_kernel kernel = {
+        .name = "runtime", .setup = setup, .observe = observe, .length = 800, .tick = MICROSECOND
+    };
+    return sim_main(argc, argv, &kernel);
+}
