@@ -2,6 +2,8 @@
 
 #include "slab.h"
 
+#include <string.h>
+
 static struct weft_slab participants;
 
 /* ---- frames ---- */
@@ -122,7 +124,10 @@ static struct weft_participant *participant_make(struct weft_crew *crew)
 {
     struct weft_participant *participant = weft_slab_alloc(&participants, NULL);
     if (participant) {
-        *participant = (struct weft_participant){ .crew = crew, .chunk = 1, .first_failed = WEFT_NO_INDEX };
+        memset((char *)participant + sizeof participant->scope, 0, sizeof *participant - sizeof participant->scope);
+        participant->crew = crew;
+        participant->chunk = 1;
+        participant->first_failed = WEFT_NO_INDEX;
         participant->request =
             (struct weft_request){ .token = &participant->token, .work = WEFT_WORK(crew), .caller = crew->caller };
         weft_scope_init(&participant->scope);

@@ -25,8 +25,10 @@ struct weft_crew;
 enum weft_participant_state { WEFT_ASKED, WEFT_INVITED, WEFT_ACTIVE, WEFT_REVOKED };
 
 struct weft_participant {
+    /* Of the items of a task that called; others' items run in the scope of a carrier. First, and type-stable: whoever put a waiter to
+     * sleep may look at its word late (wait.h, W3). */
+    struct weft_scope scope;
     struct weft_frame frame;
-    struct weft_scope scope;       /* of the items of a task that called; others' items run in the scope of a carrier */
     struct weft_scope *item_scope; /* one of the two */
     struct weft_crew *crew;
     struct weft_participant *next, *previous; /* of the crew */

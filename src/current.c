@@ -39,7 +39,7 @@ void weft_yield(void)
     struct weft_slot *slot = slot_peek();
     if (!slot || !slot->runtime) {
         os_thread_yield();
-    } else if (slot->raw == 0) {
+    } else if (slot->raw == 0 && slot->runtime->fork_generation == os_fork_generation()) {
         weft_fiber_suspend_kept(weft_sched_yield);
     }
 }
@@ -53,11 +53,8 @@ static bool never(void *arg)
 int weft_sleep_until(int64_t when)
 {
     int rc = weft_cancel_point();
-    if (rc != 0 || when < 0) {
-        return rc != 0 ? rc : -EINVAL;
-    }
-    if (when == WEFT_NOWAIT) {
-        return 0;
+    if (rc != 0 || when == WEFT_NOWAIT) {
+        return rc;
     }
     struct weft_waitq alone = { 0 };
     struct weft_wait wait = { .deadline = when, .cancellable = true };

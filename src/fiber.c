@@ -243,7 +243,7 @@ void weft_fiber_pool_fini(struct weft_fiber_pool *pool)
     pool->free_count = 0;
 }
 
-void weft_fiber_check(const struct weft_fiber *fiber)
+void weft_fiber_broken(const struct weft_fiber *fiber)
 {
     if (weft_unlikely(!weft_stack_canary_whole(&fiber->stack))) {
         weft_overflow_die(

@@ -52,9 +52,15 @@ void weft_fiber_pool_fini(struct weft_fiber_pool *pool); /* its fibers are all f
 bool weft_fiber_pool_fits(const struct weft_fiber_pool *pool, size_t stack_bytes, size_t guard_bytes);
 struct weft_fiber *weft_fiber_get(struct weft_fiber_pool *pool); /* NULL: no memory, or max_fibers live */
 void weft_fiber_put(struct weft_fiber *fiber);
-void weft_fiber_rewind(struct weft_fiber *fiber);      /* nobody runs on it: it will start at its entry again */
-size_t weft_fiber_stack_bytes(void);                   /* address space of all stacks of the process */
-void weft_fiber_hold(bool hold);                       /* around fork: no other thread is inside */
-void weft_fiber_check(const struct weft_fiber *fiber); /* ends the process if the canary of its stack is broken */
+void weft_fiber_rewind(struct weft_fiber *fiber);       /* nobody runs on it: it will start at its entry again */
+size_t weft_fiber_stack_bytes(void);                    /* address space of all stacks of the process */
+void weft_fiber_hold(bool hold);                        /* around fork: no other thread is inside */
+void weft_fiber_broken(const struct weft_fiber *fiber); /* ends the process if the canary of its stack is broken */
+static inline void weft_fiber_check(const struct weft_fiber *fiber)
+{
+    if (weft_unlikely(fiber->stack.guard_mode == OS_GUARD_NONE)) {
+        weft_fiber_broken(fiber);
+    }
+}
 
 #endif

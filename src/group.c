@@ -249,8 +249,8 @@ static bool is_empty(void *arg)
 int weft_group_join(struct weft_group *group, int64_t deadline)
 {
     int rc = weft_group_usable(group);
-    if (rc != 0 || deadline < 0) {
-        return rc != 0 ? rc : -EINVAL;
+    if (rc != 0) {
+        return rc;
     }
     if (weft_group_is_mine(group)) {
         return -EDEADLK;
@@ -374,7 +374,7 @@ static int deliver_own(void)
 int weft_group_kill(struct weft_group *group, int reason, int64_t deadline)
 {
     int rc = weft_group_usable(group);
-    if (rc != 0 || reason > 0 || reason < -0xffff || deadline < 0) {
+    if (rc != 0 || reason > 0 || reason < -0xffff) {
         return rc != 0 ? rc : -EINVAL;
     }
     struct weft_slot *slot = weft_slot_self();

@@ -459,7 +459,7 @@ static bool take(void *arg)
 
 int weft_imap_next(struct weft_imap *imap, struct weft_item *item, int64_t deadline)
 {
-    if (!imap || !item || deadline < 0) {
+    if (!imap || !item) {
         return -EINVAL;
     }
     *item = (struct weft_item){ .index = WEFT_NO_INDEX, .status = WEFT_PENDING };
@@ -610,7 +610,7 @@ int weft_imap_destroy(struct weft_imap *imap)
     weft_imap_close(imap);
     struct weft_wait wait = { .deadline = OS_FOREVER };
     if (rc == 0) {
-        (void)weft_wait_until(&imap->source_task->waitq, weft_task_is_settled, imap->source_task, &wait);
+        (void)weft_wait_until(&imap->source_task->waitq, weft_task_is_finished, imap->source_task, &wait);
         weft_crew_wait_over(&imap->crew);
     }
     weft_crew_release(&imap->crew);

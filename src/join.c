@@ -8,7 +8,7 @@ bool weft_task_settled(struct weft_task *task)
 {
     unsigned spins = 0;
     for (;;) {
-        uint32_t word = a_load(&task->state, SEQ_CST); /* T4, pairs with T3 */
+        uint32_t word = a_load(&task->state, ACQUIRE); /* T2 */
         if ((word & WEFT_TASK_STATE) != WEFT_TASK_ENDING) {
             return (word & WEFT_TASK_STATE) == WEFT_TASK_FINISHED;
         }
@@ -20,7 +20,7 @@ bool weft_task_settled(struct weft_task *task)
     }
 }
 
-bool weft_task_is_settled(void *task) { return weft_task_settled(task); }
+bool weft_task_is_finished(void *task) { return weft_task_state(task) == WEFT_TASK_FINISHED; }
 
 static int usable(const struct weft_task *task) { return task ? weft_runtime_usable(weft_task_runtime(task)) : -EINVAL; }
 
@@ -101,8 +101,8 @@ static void start_fire(struct weft_timer *timer, void *context)
 int weft_task_start_at(struct weft_task *task, int64_t when)
 {
     int rc = usable(task);
-    if (rc != 0 || when < 0) {
-        return rc != 0 ? rc : -EINVAL;
+    if (rc != 0) {
+        return rc;
     }
     if (os_now() >= when) {
         return weft_task_start(task);
@@ -131,14 +131,15 @@ int weft_task_start_at(struct weft_task *task, int64_t when)
 int weft_task_join(struct weft_task *task, int64_t deadline)
 {
     int rc = usable(task);
-    if (rc != 0 || deadline < 0) {
-        return rc != 0 ? rc : -EINVAL;
+    if (rc != 0) {
+        return rc;
     }
     if (task == current()) {
         return -EDEADLK;
     }
     struct weft_wait wait = { .deadline = deadline, .cancellable = true, .awaited = task };
-    return weft_wait_until(&task->waitq, weft_task_is_settled, task, &wait);
+    (void)weft_task_settled(task);
+    return weft_wait_until(&task->waitq, weft_task_is_finished, task, &wait);
 }
 
 static void read_outcome(struct weft_task *task, struct weft_outcome *outcome)
@@ -163,10 +164,11 @@ int weft_task_get(struct weft_task *task, int64_t deadline, struct weft_outcome 
     if (rc == -ESHUTDOWN) {
         rc = weft_task_settled(task) ? weft_cancel_point() : -ESHUTDOWN;
     } else if (rc == 0) {
-        rc = deadline < 0 ? -EINVAL : task == current() ? -EDEADLK : 0;
+        rc = task == current() ? -EDEADLK : 0;
         if (rc == 0) {
             struct weft_wait wait = { .deadline = deadline, .cancellable = true, .awaited = task };
-            rc = weft_wait_until(&task->waitq, weft_task_is_settled, task, &wait);
+            (void)weft_task_settled(task);
+            rc = weft_wait_until(&task->waitq, weft_task_is_finished, task, &wait);
         }
     }
     if (rc == 0) {
@@ -225,7 +227,7 @@ static unsigned tally(struct weft_slot *slot, struct weft_task *const tasks[], s
     }
     for (size_t i = 0; i < n && !reached; i++) {
         struct weft_waiter *tail = weft_waitq_lock(&tasks[i]->waitq);
-        if (weft_task_settled(tasks[i])) {
+        if (weft_task_is_finished(tasks[i])) {
             reached = a_sub(&left, 1u, ACQ_REL) == 1;
         } else {
             weft_waitq_link(&tail, &nodes[i]);
@@ -251,7 +253,7 @@ static unsigned tally(struct weft_slot *slot, struct weft_task *const tasks[], s
 
 int weft_tasks_wait(struct weft_task *const tasks[], size_t n, size_t count, int64_t deadline)
 {
-    if (count > n || (n > 0 && !tasks) || deadline < 0) {
+    if (count > n || (n > 0 && !tasks)) {
         return -EINVAL;
     }
     if (n > INT_MAX) {
@@ -333,7 +335,7 @@ static int kill_self(struct weft_task *task, int reason, int64_t deadline)
 int weft_task_kill(struct weft_task *task, int reason, int64_t deadline)
 {
     int rc = usable(task);
-    if (rc != 0 || reason > 0 || reason < -0xffff || deadline < 0) {
+    if (rc != 0 || reason > 0 || reason < -0xffff) {
         return rc != 0 ? rc : -EINVAL;
     }
     reason = reason == 0 ? -ECANCELED : reason;
@@ -343,13 +345,16 @@ int weft_task_kill(struct weft_task *task, int reason, int64_t deadline)
     if (deadline != WEFT_NOWAIT && weft_slot_self() && weft_slot_self()->raw > 0) {
         return -EPERM;
     }
-    while (!weft_task_cancel_unstarted(task, reason)) {
+    for (;;) {
         enum weft_task_state state = weft_task_state(task);
         if (state == WEFT_TASK_RUNNING) {
             rc = weft_scope_request(&task->scope, reason, true);
             if (rc == 0) {
                 weft_scope_wake(&task->scope, reason);
             }
+            break;
+        }
+        if (weft_task_cancel_unstarted(task, reason)) {
             break;
         }
         if (weft_task_settled(task)) {
@@ -367,5 +372,5 @@ int weft_task_kill(struct weft_task *task, int reason, int64_t deadline)
         return rc;
     }
     struct weft_wait wait = { .deadline = deadline, .awaited = task };
-    return weft_wait_until(&task->waitq, weft_task_is_settled, task, &wait);
+    return weft_wait_until(&task->waitq, weft_task_is_finished, task, &wait);
 }

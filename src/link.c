@@ -110,6 +110,7 @@ static void call_raw(struct weft_link *link)
 /* Takes the chain on until a link runs in its own task, or none is left. */
 void weft_links_advance(struct weft_task *task)
 {
+    weft_task_retain(task); /* the last link may have the last reference */
     struct weft_task_ext *ext = a_load(&task->ext, ACQUIRE);
     struct weft_link_chain *chain = &ext->links;
     for (;;) {
@@ -120,7 +121,7 @@ void weft_links_advance(struct weft_task *task)
         chain->busy = link != NULL;
         weft_waitq_unlock(&task->waitq, tail);
         if (!link) {
-            return;
+            break;
         }
         struct weft_runtime *runtime = weft_task_runtime(task);
         bool runs = wanted(link) && a_load(&runtime->phase, ACQUIRE) != WEFT_PHASE_ENDED;
@@ -128,7 +129,7 @@ void weft_links_advance(struct weft_task *task)
             struct weft_task *own = link->task;
             (void)weft_task_publish(own, WEFT_TASK_QUEUED, WEFT_TASK_LATE, false);
             weft_sched_push(runtime, own);
-            return; /* it disposes of the link */
+            break; /* it disposes of the link */
         }
         if (runs) {
             call_raw(link);
@@ -136,6 +137,7 @@ void weft_links_advance(struct weft_task *task)
         weft_task_unmake(link->task);
         dispose(link);
     }
+    weft_task_release(task);
 }
 
 /* Under the queue's lock. True if the caller has to advance. */
@@ -186,7 +188,7 @@ int weft_task_link(struct weft_task *task, weft_link_fn *fn, void *arg, unsigned
     }
     bool idle = false;
     struct weft_waiter *tail = weft_waitq_lock(&task->waitq);
-    if (weft_task_settled(task)) {
+    if (weft_task_is_finished(task)) {
         link->flags &= ~(unsigned)WEFT_LINK_RAW; /* scheduled, never run inline */
         weft_task_retain(task);
         idle = append(&a_load(&task->ext, ACQUIRE)->links, link);

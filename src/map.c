@@ -396,7 +396,7 @@ static int read_options(struct weft_map_options *options, const struct weft_map_
         }
         fill_report(&(struct map){ .first_failed = WEFT_NO_INDEX }, false, report);
     }
-    return options->on_error > WEFT_COLLECT || options->deadline < 0 || options->callback ? -EINVAL : 0;
+    return options->on_error > WEFT_COLLECT || options->callback ? -EINVAL : 0;
 }
 
 static int prepare(struct weft_group *group, struct weft_runtime **runtime)

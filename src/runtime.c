@@ -285,8 +285,8 @@ static int wait_quiet(struct weft_instance *instance, const struct weft_wait *wa
 int weft_runtime_join(struct weft_runtime *runtime, int64_t deadline)
 {
     int rc = weft_runtime_resolve(&runtime);
-    if (rc != 0 || deadline < 0) {
-        return rc != 0 ? rc : -EINVAL;
+    if (rc != 0) {
+        return rc;
     }
     if (is_mine(runtime)) {
         return -EDEADLK;

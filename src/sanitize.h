@@ -31,6 +31,11 @@
 #if WEFT_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+#include <sanitizer/lsan_interface.h>
+/* Our own mappings point to what malloc gave: LeakSanitizer looks there, too. (Stacks it must not touch: guards fault.) */
+#define weft_lsan_root(base, bytes) __lsan_register_root_region(base, bytes)
+#else
+#define weft_lsan_root(base, bytes) ((void)0)
 #endif
 
 #if WEFT_TSAN

@@ -194,6 +194,7 @@ void weft_sched_yield(void)
         weft_injector_count(&runtime->fibers_in) == 0 && weft_injector_count(&runtime->tasks_in) == 0) {
         return;
     }
+    worker->tasks_first = !next;
     switch_to(worker, next ? next : take_spare(worker), after_yield);
 }
 
@@ -230,6 +231,12 @@ static bool find_own(struct weft_worker *worker, bool tasks_too, struct work *wo
     if (worker->since_fair >= WEFT_TURNS_FAIR) {
         worker->since_fair = 0;
         if (find_injected(worker, tasks_too, work) || (tasks_too && got_task(work, weft_deque_steal(&worker->tasks)))) {
+            return true;
+        }
+    }
+    if (worker->tasks_first) {
+        worker->tasks_first = false;
+        if (tasks_too && got_task(work, weft_deque_take(&worker->tasks))) {
             return true;
         }
     }

@@ -41,11 +41,18 @@ struct weft_counters {
     _Atomic uint64_t stolen, parks, wakeups, switches, slow_calls;
 };
 
+/* What libstdc++ keeps of the exceptions in flight of a thread (Itanium C++ ABI 2.2.2). */
+struct weft_cxx_globals {
+    void *caught;
+    unsigned uncaught;
+};
+
 struct weft_worker {
     struct weft_thread thread;
     struct weft_runtime *runtime;
     unsigned index;
     unsigned since_timers, since_fair; /* turns */
+    bool tasks_first;                  /* a yield: the next choice is a task, if there is one */
     uint64_t random;
 
     struct weft_fiber *current;
@@ -54,6 +61,8 @@ struct weft_worker {
     struct weft_fiber *left; /* the fiber that was left by the switch in progress, and what its successor does for it */
     void (*after)(struct weft_worker *worker, struct weft_fiber *left);
     struct weft_context root; /* the thread's own stack */
+    int *errno_location;      /* of this thread */
+    struct weft_cxx_globals *cxx_globals;
 
     struct weft_slab_cache tasks_cache;
     struct weft_counters counters;

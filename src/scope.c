@@ -1,5 +1,10 @@
 #include "scope.h"
 
+#include "scheduler.h"
+
+/* A task that has forked goes on in the child on a fiber whose runtime is not there (R6). */
+static bool is_orphan(const struct weft_slot *slot) { return slot->runtime->fork_generation != os_fork_generation(); }
+
 void weft_scope_init(struct weft_scope *scope)
 {
     a_store(&scope->word, 0u, RELAXED);
@@ -104,7 +109,7 @@ int weft_cancel_point(void)
     if (weft_unlikely(!slot)) {
         return -ENOMEM;
     }
-    if (weft_unlikely(slot->raw > 0)) {
+    if (weft_unlikely(slot->raw > 0 || (slot->runtime && is_orphan(slot)))) {
         return -EPERM;
     }
     struct weft_scope *scope = a_load(&slot->scope, RELAXED);

@@ -10,6 +10,8 @@
  * Nothing is poisoned under AddressSanitizer: reading a freed object is what type-stable memory is for. */
 #include "slab.h"
 
+#include "sanitize.h"
+
 #define REGION_CHUNKS_MAX 16u
 #define HEADER_BYTES ((sizeof(struct weft_slab_chunk) + 63) / 64 * 64)
 /* A refill touches fresh memory, so it carves no more than two pages of it at a time. */
@@ -38,6 +40,7 @@ static bool map_region(struct weft_slab *slab)
         size_t bytes = (chunks + 1) * WEFT_SLAB_CHUNK_BYTES;
         char *base = os_map(bytes);
         if (base != NULL) {
+            weft_lsan_root(base, bytes);
             size_t skip = (size_t)(-(uintptr_t)base & (WEFT_SLAB_CHUNK_BYTES - 1));
             slab->next = base + skip;
             slab->end = slab->next + (bytes - skip) / WEFT_SLAB_CHUNK_BYTES * WEFT_SLAB_CHUNK_BYTES;

@@ -51,9 +51,6 @@ int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg,
         *out = NULL;
     }
     int rc = weft_group_usable(group);
-    if (rc == 0 && deadline < 0) {
-        rc = -EINVAL;
-    }
     if (rc == 0 && deadline != WEFT_NOWAIT) {
         rc = weft_cancel_point();
     }
@@ -130,8 +127,8 @@ size_t weft_pool_free_count(const struct weft_group *group) { return group ? wef
 int weft_pool_wait_available(struct weft_group *group, int64_t deadline)
 {
     int rc = weft_group_usable(group);
-    if (rc != 0 || deadline < 0) {
-        return rc != 0 ? rc : -EINVAL;
+    if (rc != 0) {
+        return rc;
     }
     return weft_admission_watch(&group->admission, deadline);
 }

@@ -150,7 +150,7 @@ int weft_task_make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, co
     if (base) {
         merge(&merged, base);
     }
-    if (merged.deadline < 0 || merged.stack_size > WEFT_STACK_LARGEST || merged.guard_size > WEFT_STACK_LARGEST) {
+    if (merged.stack_size > WEFT_STACK_LARGEST || merged.guard_size > WEFT_STACK_LARGEST) {
         return -EINVAL;
     }
     if (weft_unlikely(a_load(&runtime->starved, RELAXED))) {
@@ -279,13 +279,16 @@ void weft_task_release(struct weft_task *task)
     if (!task || a_sub(&task->refs, 1u, ACQ_REL) != 1) {
         return;
     }
-    if (weft_task_state(task) == WEFT_TASK_FINISHED) {
+    if (weft_task_state(task) != WEFT_TASK_NEW) {
+        if (a_load(&task->waitq.word, ACQUIRE) != 0) { /* T4, pairs with T3 */
+            weft_waitq_unlock(&task->waitq, weft_waitq_lock(&task->waitq));
+        }
+        weft_assert(weft_task_state(task) == WEFT_TASK_FINISHED);
         drop_value(task);
         record_free(task);
         return;
     }
     /* Nobody can start it any more (T4). It is ours alone: take the reference back, and cancel it. */
-    weft_assert(weft_task_state(task) == WEFT_TASK_NEW);
     a_store(&task->refs, 1u, RELEASE);
     (void)weft_task_cancel_unstarted(task, -ECANCELED);
     weft_task_release(task);
@@ -340,8 +343,10 @@ static void leave_groups(struct weft_task *task)
     }
 }
 
-/* Wakes joiners, sets the links free: all under one lock, so that a link made after the end queues behind those made before. */
-static void settle(struct weft_task *task)
+/* ENDING → FINISHED, in one step with the waking of joiners and the release of links, so that a link made after the end queues behind
+ * those made before. The reference is given up first: whoever sees FINISHED holds one of the last (T5). Others' last release waits for
+ * the unlock, which is this function's last access to the record unless it says true: then nobody holds it any more. */
+static bool settle(struct weft_task *task)
 {
     struct weft_waiter *ready = NULL;
     bool advance = false;
@@ -357,11 +362,14 @@ static void settle(struct weft_task *task)
             break;
         }
     }
+    bool last = a_sub(&task->refs, 1u, ACQ_REL) == 1; /* T3 */
+    set_state(task, WEFT_TASK_ENDING, WEFT_TASK_FINISHED, 0);
     weft_waitq_unlock(&task->waitq, NULL);
     weft_waitq_ready(ready);
     if (advance) {
-        weft_links_advance(task);
+        weft_links_advance(task); /* a link holds a reference: it is not the last */
     }
+    return last;
 }
 
 /* RUNNING or DOOMED → FINISHED. The caller's reference (the runtime's, or its own for a task that never started) is given up. */
@@ -404,21 +412,16 @@ static void finish(struct weft_task *task, enum weft_task_state from, enum weft_
             weft_count_on(runtime, worker, cancelled, 1);
         }
     }
-    set_state(task, WEFT_TASK_ENDING, WEFT_TASK_FINISHED, 0);
+    if (drop_queue_ref) {
+        a_sub(&task->refs, 1u, RELEASE); /* not the last: this call has one */
+    }
     uint32_t refs = 1;
     if (weft_likely(!ext && a_cas(&task->refs, &refs, 0u, ACQ_REL, RELAXED))) {
         record_free(task); /* nobody has a handle, and so nobody waits for it */
-        goto counted;
+    } else if (settle(task)) {
+        drop_value(task);
+        record_free(task);
     }
-    a_store(&task->state, a_load(&task->state, RELAXED), SEQ_CST); /* T3, pairs with T4 */
-    if (!weft_waitq_empty(&task->waitq)) {
-        settle(task);
-    }
-    if (drop_queue_ref) {
-        weft_task_release(task);
-    }
-    weft_task_release(task);
-counted:
     if (word & WEFT_TASK_STARTED) {
         if (weft_likely(worker && worker->runtime == runtime)) {
             a_store(&worker->counters.ended, a_load(&worker->counters.ended, RELAXED) + 1,

@@ -24,8 +24,8 @@
  * |---|---|---|---|
  * | T1 | release store of scope.slot, then the swap QUEUED → RUNNING | acquire load of state by a killer | a kill goes nowhere |
  * | T2 | release store of ENDING after the outcome | acquire load of state by readers | a half-written outcome |
- * | T3 | seq_cst store of FINISHED, then seq_cst load of the queue | T4 | a joiner sleeps for ever |
- * | T4 | seq_cst lock of the queue, then seq_cst load of state | T3 | the same | */
+ * | T3 | lock of the queue, then the end's decrement of refs | T4 | a record is freed under its finisher |
+ * | T4 | decrement of refs to zero, then acquire load of the queue's word | T3 | the same | */
 #ifndef WEFT_TASK_H
 #define WEFT_TASK_H
 
@@ -168,8 +168,8 @@ bool weft_task_cancel_unstarted(struct weft_task *task, int reason);
 int weft_task_kill_once(struct weft_task *task, int reason);
 void weft_task_read_outcome(struct weft_task *task, struct weft_outcome *outcome); /* of a settled one */
 bool weft_task_settled(struct weft_task *task);                                    /* FINISHED; waits ENDING out */
-bool weft_task_is_settled(void *task);                                             /* the same, as weft_wait_until wants it */
-struct weft_task_ext *weft_task_extend(struct weft_task *task);                    /* NULL: no memory */
+bool weft_task_is_finished(void *task); /* without waiting, for weft_wait_until: under the queue's lock nobody spins */
+struct weft_task_ext *weft_task_extend(struct weft_task *task); /* NULL: no memory */
 /* T2: what a function returned, in a scope whose word is this, and whether a kill explains it. */
 enum weft_status weft_scope_judge(uint64_t word, int rc, int *error);
 /* The runner's call: the task is on the runner's stack. */

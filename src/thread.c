@@ -31,7 +31,7 @@ void sim_tls_set(void *value);
 
 struct weft_thread *weft_thread_self(void) { return sim_tls_get(); }
 void weft_thread_set(struct weft_thread *thread) { sim_tls_set(thread); }
-static void remember_exit(struct foreign *foreign) { (void)foreign; }
+static void remember_exit(struct weft_thread *thread) { (void)thread; }
 #else
 static __thread struct weft_thread *current __attribute__((tls_model("initial-exec")));
 static pthread_key_t exit_key;
@@ -49,15 +49,19 @@ __attribute__((noinline, noclone)) void weft_thread_set(struct weft_thread *thre
     __asm__ volatile("" : : : "memory");
 }
 
-/* A foreign thread ends: its slot may serve the next one. Late killers only ever read its claim word. */
+/* A foreign thread ends: its slot may serve the next one. Late killers only ever read its claim word. A worker ends by itself only, and
+ * is not remembered then (H41). */
 static void forget(void *arg)
 {
-    struct foreign *foreign = arg;
+    struct weft_thread *thread = arg;
+    if (thread->worker) {
+        weft_panic("a task has ended its worker, by pthread_exit or the like: return from the task instead");
+    }
     weft_thread_set(NULL);
-    weft_slab_free(&foreigners, NULL, foreign);
+    weft_slab_free(&foreigners, NULL, weft_container_of(thread, struct foreign, thread));
 }
 
-static void remember_exit(struct foreign *foreign) { (void)pthread_setspecific(exit_key, foreign); }
+static void remember_exit(struct weft_thread *thread) { (void)pthread_setspecific(exit_key, thread); }
 #endif
 
 __attribute__((constructor)) static void start(void)
@@ -68,6 +72,18 @@ __attribute__((constructor)) static void start(void)
         weft_panic("no thread-specific key is left for weft");
     }
 #endif
+}
+
+void weft_thread_enter(struct weft_thread *thread)
+{
+    weft_thread_set(thread);
+    remember_exit(thread);
+}
+
+void weft_thread_leave(void)
+{
+    remember_exit(NULL);
+    weft_thread_set(NULL);
 }
 
 void weft_thread_hold(bool hold)
@@ -91,6 +107,6 @@ struct weft_slot *weft_slot_self(void)
     foreign->thread = (struct weft_thread){ .slot = &foreign->slot };
     weft_slot_reset(&foreign->slot);
     weft_thread_set(&foreign->thread);
-    remember_exit(foreign);
+    remember_exit(&foreign->thread);
     return &foreign->slot;
 }

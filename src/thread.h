@@ -17,6 +17,9 @@ struct weft_thread {
 
 struct weft_thread *weft_thread_self(void); /* NULL on a foreign thread that has never waited */
 void weft_thread_set(struct weft_thread *thread);
+/* A worker's first and last word; a thread that ends in between ends the process, with a message (H41). */
+void weft_thread_enter(struct weft_thread *thread);
+void weft_thread_leave(void);
 /* The calling thread's or fiber's slot; a foreign thread gets one at its first call and keeps it until it ends. NULL: no memory. */
 struct weft_slot *weft_slot_self(void);
 

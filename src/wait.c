@@ -8,48 +8,31 @@ void weft_wait_set_lender(weft_wait_lender *lender) { lend = lender; }
 
 /* ---- what a fiber carries across a suspension beside its registers ---- */
 
-/* errno is found through the thread pointer, which changes: never inlined, so its address is not kept (H08). */
-__attribute__((noinline, noclone)) static int errno_read(void)
-{
-    int value = errno;
-    __asm__ volatile("" : "+r"(value) : : "memory");
-    return value;
-}
-
-__attribute__((noinline, noclone)) static void errno_write(int value)
-{
-    errno = value;
-    __asm__ volatile("" : : : "memory");
-}
-
-/* libstdc++ keeps the exceptions in flight per thread (Itanium C++ ABI 2.2.2); a task may suspend in a catch block (H13). */
-struct cxx_globals {
-    void *caught;
-    unsigned uncaught;
-};
-extern struct cxx_globals *__cxa_get_globals(void) __attribute__((weak));
-
+/* Both are found through the thread pointer, which changes (H07, H08): every worker keeps their addresses on its own thread, and the
+ * compiler never sees one that it could keep across the suspension. libstdc++ has the exceptions in flight per thread (Itanium C++ ABI
+ * 2.2.2); a task may suspend in a catch block (H13). */
 struct carried {
     int error;
-    struct cxx_globals cxx;
+    struct weft_cxx_globals cxx;
 };
 
 static void carry(struct carried *carried)
 {
-    carried->error = errno_read();
-    if (__cxa_get_globals) {
-        struct cxx_globals *globals = __cxa_get_globals();
-        carried->cxx = *globals;
-        *globals = (struct cxx_globals){ 0 };
+    struct weft_worker *worker = weft_worker_self();
+    carried->error = *worker->errno_location;
+    if (weft_unlikely(worker->cxx_globals != NULL)) {
+        carried->cxx = *worker->cxx_globals;
+        *worker->cxx_globals = (struct weft_cxx_globals){ 0 };
     }
 }
 
 static void uncarry(const struct carried *carried)
 {
-    if (__cxa_get_globals) {
-        *__cxa_get_globals() = carried->cxx;
+    struct weft_worker *worker = weft_worker_self();
+    if (weft_unlikely(worker->cxx_globals != NULL)) {
+        *worker->cxx_globals = carried->cxx;
     }
-    errno_write(carried->error);
+    *worker->errno_location = carried->error;
 }
 
 void weft_fiber_suspend_kept(void (*suspend)(void))
@@ -83,7 +66,7 @@ void weft_frames_resume(struct weft_slot *slot)
 uint64_t weft_wait_begin(struct weft_slot *slot)
 {
     uint64_t epoch = weft_claim_epoch(a_load(&slot->claim, RELAXED)) + 1;
-    a_store(&slot->claim, weft_claim_make(epoch, WEFT_CLAIM_ARMED), SEQ_CST); /* W1 */
+    a_store(&slot->claim, weft_claim_make(epoch, WEFT_CLAIM_ARMED), RELEASE); /* W1; whoever misses it is seen by W2 and W3 */
     return epoch;
 }
 

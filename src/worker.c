@@ -4,12 +4,16 @@
 
 #include <stdio.h>
 
+extern struct weft_cxx_globals *__cxa_get_globals(void) __attribute__((weak));
+
 /* The worker's first and last act are on the thread's own stack; all else is on fibers. */
 static void worker_main(void *arg)
 {
     struct weft_worker *worker = arg;
     struct weft_runtime *runtime = worker->runtime;
-    weft_thread_set(&worker->thread);
+    weft_thread_enter(&worker->thread);
+    worker->errno_location = &errno;
+    worker->cxx_globals = __cxa_get_globals ? __cxa_get_globals() : NULL;
     if (runtime->worker_start) {
         runtime->worker_start(worker->index, runtime->worker_context);
     }
@@ -27,7 +31,7 @@ static void worker_main(void *arg)
         runtime->worker_stop(worker->index, runtime->worker_context);
     }
     weft_overflow_thread_leave();
-    weft_thread_set(NULL);
+    weft_thread_leave();
 }
 
 static void enter(void *arg)
