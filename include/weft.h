@@ -1,173 +1,655 @@
+/* weft: green threads on real cores, with groups, bounded pools and parallel maps. A C11 library.
+ *
+ * A task is a function that runs on one of a few worker threads. It may block wherever this header says "suspends": its
+ * worker then runs other tasks. A group keeps tasks together, a pool is a group with a bound, a map runs a function
+ * over an array. A complete program:
+ *
+ * example: tests/example_hello.c
+ *
+ *     #include <inttypes.h>
+ *     #include <stdio.h>
+ *     #include <weft.h>
+ *
+ *     static int sum_up_to(void *arg, void **result)
+ *     {
+ *         uint64_t *n = arg, sum = 0;
+ *         for (uint64_t i = 1; i <= *n; i++)
+ *             sum += i;
+ *         *n = sum;
+ *         *result = n;
+ *         return 0;
+ *     }
+ *
+ *     int main(void)
+ *     {
+ *         uint64_t n = 1000;
+ *         struct weft_task *task;
+ *         struct weft_outcome outcome;
+ *         int rc = weft_task_spawn(NULL, sum_up_to, &n, NULL, &task);
+ *         if (rc != 0 || (rc = weft_task_get(task, WEFT_FOREVER, &outcome)) != 0)
+ *             return fprintf(stderr, "%s\n", weft_strerror(rc)), 1;
+ *         printf("%" PRIu64 "\n", *(uint64_t *)outcome.value);
+ *         weft_task_release(task);
+ *         return outcome.status == WEFT_OK && n == 500500 ? 0 : 1;
+ *     }
+ *
+ * The header reads from top to bottom: version, errors, time, options, runtimes, tasks, groups and pools, maps, imap.
+ *
+ * What holds for every function unless its comment says otherwise:
+ *
+ *   Context    Any thread may call it: a task, or a foreign thread, which is one that weft did not start (main, too). A
+ *              call that suspends parks the task's fiber, or puts the foreign thread to sleep on a futex; it never
+ *              blocks a worker. It is a cancellation point only where that is said. Nothing is async-signal-safe. Code
+ *              between two calls of this header stays on one thread; after a call that suspends it may be on another,
+ *              so keep no address of a thread-local variable across.
+ *   Errors     An int is 0 or a count, or a negative errno value; errno is not used. Beside those that are named, any
+ *              call may return -EINVAL, -ENOMEM, -EPERM (the runtime was inherited through fork; or the call would
+ *              block inside a raw link) and -ESHUTDOWN (the runtime has ended). After a negative return from create,
+ *              spawn, start or link nothing has changed.
+ *   Ownership  Arguments are borrowed for the call. Handles that a call gives out are the caller's to release or
+ *              destroy.
+ *   Order      What happened before a call that starts work happens before that work; work happens before the return of
+ *              a call that has waited for it. */
 #ifndef WEFT_H
 #define WEFT_H
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define WEFT_MUST __attribute__((warn_unused_result))
+
+/* ---- version ---- */
+
 #define WEFT_VERSION_MAJOR 0
 #define WEFT_VERSION_MINOR 1
 #define WEFT_VERSION_PATCH 0
+
+/* The version of the library that runs, which may be newer than this header: "0.1.0". */
 const char *weft_version(void);
 
-/* errors and time */
-#define WEFT_NOWAIT    INT64_C(0)
-#define WEFT_FOREVER   INT64_MAX
-#define WEFT_MSEC      INT64_C(1000000)
-#define WEFT_SEC       INT64_C(1000000000)
-#define WEFT_UNLIMITED SIZE_MAX
-#define WEFT_NO_INDEX  SIZE_MAX
+/* ---- errors ----
+ *
+ * A wait's own status is never mixed up with an outcome: weft_task_get returns 0 whatever became of the task, and what
+ * became of it is in the outcome. What the codes mean everywhere:
+ *
+ *   -EAGAIN     no slot is free, and the call does not wait
+ *   -ETIMEDOUT  this wait ran out (also: any other wait, with WEFT_NOWAIT); what was waited for goes on
+ *   -ECANCELED  the caller was killed; weft_cancel_reason tells the reason
+ *   -EDEADLK    the call would wait for itself
+ *   -EALREADY   started, dying or taken already
+ *   -ENOENT     unknown
+ *   -ESHUTDOWN  the runtime has ended, or the group was killed while the caller waited for a slot
+ *   -EPERM      not allowed here
+ *   -EXDEV      a task of another runtime
+ *   -EBUSY      still in use */
+
+/* True for "there was no slot", whether or not the call waited for one. */
 #define WEFT_IS_FULL(rc) ((rc) == -EAGAIN || (rc) == -ETIMEDOUT)
-int64_t weft_now(void);
-int64_t weft_after(int64_t ns);
+
+/* Says in words what a return value means; for codes that are not weft's own, the system's text. Never NULL; static
+ * memory. */
 const char *weft_strerror(int rc);
 
-/* every option struct: C: WEFT_OPTIONS(weft_map_options, .grain = 8); C++17: weft_map_options o{}; o.struct_size = sizeof o; */
+/* ---- time ----
+ *
+ * Times are int64 nanoseconds of CLOCK_MONOTONIC. A wait takes an absolute deadline: WEFT_NOWAIT looks and does not
+ * wait, WEFT_FOREVER has no end, anything else comes from weft_after; a negative one is -EINVAL. A wait never ends
+ * early. When a kill and the deadline meet, the kill wins; what was waited for wins over both. In option structs a
+ * deadline of 0 means none. */
+
+#define WEFT_NOWAIT INT64_C(0)
+#define WEFT_FOREVER INT64_MAX
+#define WEFT_MSEC INT64_C(1000000)
+#define WEFT_SEC INT64_C(1000000000)
+
+/* The time now. */
+int64_t weft_now(void);
+
+/* The time `ns` nanoseconds from now; WEFT_FOREVER if that overflows. */
+int64_t weft_after(int64_t ns);
+
+/* ---- options ----
+ *
+ * Every option struct begins with its own size, so that a program and a library of different versions understand each
+ * other. A pointer to options may be NULL: all defaults; and a field that is zero is a default. A struct_size of 0 is
+ * -EINVAL; a smaller one than the library's leaves the missing fields zero; a larger one is accepted if what the
+ * library does not know is zero, else -E2BIG. Options and the names in them are copied; what else they point to is not.
+ * Of stats and reports only struct_size bytes are written. Structs that are marked frozen have no size and never
+ * change.
+ *
+ *   C:      weft_group_map(..., WEFT_OPTIONS(weft_map_options, .grain = 8, .on_error = WEFT_FAIL_FAST));
+ *   C++17:  weft_map_options options{}; options.struct_size = sizeof options; options.grain = 8; */
+
 #ifndef __cplusplus
 #define WEFT_OPTIONS(type, ...) (&(const struct type){ .struct_size = sizeof(struct type), __VA_ARGS__ })
 #endif
 
-struct weft_runtime; struct weft_task; struct weft_group; struct weft_imap;
-enum weft_status { WEFT_PENDING, WEFT_OK, WEFT_FAILED, WEFT_CANCELLED };
-enum { WEFT_ON_OK = 1, WEFT_ON_FAILED = 2, WEFT_ON_CANCELLED = 4, WEFT_ON_ANY = 7, WEFT_LINK_RAW = 8 };
-enum weft_on_error { WEFT_RUN_ALL, WEFT_FAIL_FAST, WEFT_COLLECT };
+struct weft_runtime;
+struct weft_task;
+struct weft_group;
+struct weft_imap;
 
-struct weft_outcome { enum weft_status status; int error; void *value; };                            /* frozen */
-struct weft_item { size_t index; enum weft_status status; int error; void *input; void *value; };    /* frozen */
+/* What became of a task or an item. A function that returns 0 is OK, also after a kill; a negative code is FAILED with
+ * that error, and a positive one FAILED with -EINVAL; CANCELLED is what was killed before it ran, or was killed and
+ * returned -ECANCELED or the reason. */
+enum weft_status {
+    WEFT_PENDING,  /* not known yet */
+    WEFT_OK,       /* it returned 0 */
+    WEFT_FAILED,   /* it returned an error of its own */
+    WEFT_CANCELLED /* it was killed */
+};
 
-typedef int  weft_task_fn(void *arg, void **result);
+/* frozen */
+struct weft_outcome {
+    enum weft_status status; /* which of the four */
+    int error;               /* FAILED: the code; CANCELLED: the reason of the kill; both negative; else 0 */
+    void *value;             /* the result; NULL if none was set, if it was taken, and when cancelled */
+};
+
+/* A task's function: `*result` is NULL on entry and becomes the outcome's value. Returns 0 or a negative code. */
+typedef int weft_task_fn(void *arg, void **result);
+/* Ends what an argument, an item or a result points to. */
 typedef void weft_free_fn(void *p);
+/* Hears of an outcome. */
 typedef void weft_callback_fn(const struct weft_outcome *, void *arg);
-typedef void weft_link_fn(struct weft_task *, const struct weft_outcome *, void *arg);
-typedef int  weft_map_fn(void *ctx, size_t index, const void *in, void *out);
-typedef int  weft_range_fn(void *ctx, size_t begin, size_t end);
-typedef int  weft_source_fn(void *ctx, void **item);                 /* 1 = *item given, 0 = end, < 0 = failed */
-typedef int  weft_imap_fn(void *ctx, void *item, void **result);
 
-struct weft_source { weft_source_fn *next; void *ctx; weft_free_fn *item_free; };                    /* frozen */
-struct weft_array { const void *base; size_t stride, n, next; };
-int weft_array_next(void *array, void **item);       /* a source over an array: { weft_array_next, &array, NULL } */
-
+/* Called at three points of a task's life, once each. A task that was killed before it ran has no start. */
 struct weft_task_hooks {
-    void (*spawn)(struct weft_task *, void *ctx);
-    void (*start)(struct weft_task *, void *ctx);
-    void (*finish)(struct weft_task *, void *ctx);
-    void *ctx;
-};
-struct weft_task_options {
-    size_t struct_size;
-    const char *name;
-    size_t stack_size, guard_size;
-    int64_t deadline;                                /* 0 = none; then killed with -ETIMEDOUT */
-    weft_free_fn *arg_free, *result_free;
-    const struct weft_task_hooks *hooks;
+    void (*spawn)(struct weft_task *, void *ctx);  /* by whoever makes the task, before it can run; or NULL */
+    void (*start)(struct weft_task *, void *ctx);  /* in the task, before its function; or NULL */
+    void (*finish)(struct weft_task *, void *ctx); /* after its function, by whoever ends it; or NULL */
+    void *ctx;                                     /* passed to all three */
 };
 
-/* runtime */
+/* ---- runtimes ----
+ *
+ * A runtime is a set of worker threads. Most programs need none of this section: where a function takes a runtime, NULL
+ * means the caller's current one, else the default one, which starts at its first use. Many live side by side; ending
+ * one disturbs no other. Workers that have nothing to do use no CPU. Asynchronous signals are blocked in workers.
+ *
+ * How many workers: the option, else the environment's WEFT_WORKERS, else the smaller of the CPU affinity and the
+ * control group's quota, rounded up; at least 1. If the system gives fewer threads the runtime runs with fewer; with
+ * none, create fails.
+ *
+ * After fork, in the child, every int call on an inherited runtime, or what belongs to it, is -EPERM; NULL means a new
+ * default one.
+ *
+ * A task that overflows its stack ends the process with a message that names the task, its stack size and the option to
+ * raise. */
+
 struct weft_runtime_options {
-    size_t struct_size;
-    const char *name;
-    unsigned workers;
-    size_t stack_size, guard_size, max_fibers;
-    unsigned max_blocking_threads;
-    void (*worker_start)(unsigned index, void *ctx);
-    void (*worker_stop)(unsigned index, void *ctx);
-    void *worker_ctx;
-    const struct weft_task_hooks *task_hooks;
+    size_t struct_size;                              /* sizeof(struct weft_runtime_options) */
+    const char *name;                                /* of the threads, as the system shows them */
+    unsigned workers;                                /* how many threads; 0: see above */
+    size_t stack_size;                               /* bytes a task may use, if it does not say otherwise; 0: 64 KiB */
+    size_t guard_size;                               /* bytes below a stack that fault on touch; 0: 128 KiB */
+    size_t max_fibers;                               /* stacks that may exist at once; 0: no bound. At least two a worker */
+    unsigned max_blocking_threads;                   /* of no effect in this version; 0 */
+    void (*worker_start)(unsigned index, void *ctx); /* first thing on each worker; or NULL */
+    void (*worker_stop)(unsigned index, void *ctx);  /* last thing on each worker; or NULL */
+    void *worker_ctx;                                /* passed to both */
+    const struct weft_task_hooks *task_hooks;        /* of tasks that have none of their own; or NULL */
 };
-struct weft_runtime_stats {
-    size_t struct_size;
-    unsigned workers, workers_parked;
-    uint64_t spawned, finished, failed, cancelled, stolen, parks, wakeups, switches, slow_calls;
-    size_t queued, blocked, fibers, stack_bytes;
-    const char *guard_mode;                          /* "madvise", "mprotect", "canary" */
-    int64_t timer_late_max;
-};
-WEFT_MUST int weft_runtime_create(const struct weft_runtime_options *, struct weft_runtime **out);
-int  weft_runtime_destroy(struct weft_runtime *);
-WEFT_MUST int weft_runtime_join(struct weft_runtime *, int64_t deadline);
-int  weft_runtime_kill(struct weft_runtime *, int reason);
-struct weft_runtime *weft_runtime_default(void);
-struct weft_runtime *weft_runtime_current(void);
-unsigned weft_runtime_workers(const struct weft_runtime *);
-WEFT_MUST int weft_runtime_read_stats(struct weft_runtime *, struct weft_runtime_stats *);
-unsigned weft_worker_index(void);                    /* UINT_MAX on a foreign thread */
 
-/* tasks */
-WEFT_MUST int weft_task_create(struct weft_runtime *, weft_task_fn *, void *arg, const struct weft_task_options *, struct weft_task **out);
-WEFT_MUST int weft_task_spawn(struct weft_runtime *, weft_task_fn *, void *arg, const struct weft_task_options *, struct weft_task **out);
-int  weft_task_start(struct weft_task *);
-int  weft_task_start_at(struct weft_task *, int64_t when);
+struct weft_runtime_stats {
+    size_t struct_size;      /* set before the call */
+    unsigned workers;        /* threads that run */
+    unsigned workers_parked; /* of these, asleep for want of work */
+    uint64_t spawned;        /* tasks made so far */
+    uint64_t finished;       /* tasks ended so far, however they ended */
+    uint64_t failed;         /* of these, FAILED */
+    uint64_t cancelled;      /* of these, CANCELLED */
+    uint64_t stolen;         /* tasks and fibers that a worker took from another */
+    uint64_t parks;          /* times a worker went to sleep */
+    uint64_t wakeups;        /* times one was woken */
+    uint64_t switches;       /* changes from one stack to another */
+    uint64_t slow_calls;     /* of no meaning in this version: 0 */
+    size_t queued;           /* tasks started that have not begun */
+    size_t blocked;          /* tasks suspended */
+    size_t fibers;           /* stacks in use, the workers' spare ones included */
+    size_t stack_bytes;      /* address space of all stacks of the process, guards included */
+    const char *guard_mode;  /* "madvise", "mprotect" or "canary": the weakest guard of any stack of the process */
+    int64_t timer_late_max;  /* how late a deadline was noticed, at worst so far, in ns */
+};
+
+/* Starts a runtime.
+ * Errors     -EINVAL (more than 4096 workers, or `out` NULL), -ENOTSUP (the process runs with a shadow stack), or why
+ *            no thread started.
+ * Ownership  `*out` is the caller's to destroy. */
+WEFT_MUST int weft_runtime_create(const struct weft_runtime_options *, struct weft_runtime **out);
+
+/* Ends a runtime: tasks that run go on to their end and may spawn, unstarted ones are cancelled (but not those spawned
+ * meanwhile), spawns by foreign threads get -ESHUTDOWN; then every worker is joined. NULL does nothing.
+ * Context    Suspends until all that is done; not from a task of this runtime.
+ * Errors     -EDEADLK (called from a task of it), -ESHUTDOWN (somebody else ends it).
+ * Ownership  Handles, groups and imaps may outlive it: get, finished, release, len and destroy go on working for
+ *            them. */
+int weft_runtime_destroy(struct weft_runtime *);
+
+/* Waits until the runtime has no task.
+ * Context    Suspends; a cancellation point; not from a task of this runtime.
+ * Errors     -ETIMEDOUT, -ECANCELED, -EDEADLK (called from a task of it). */
+WEFT_MUST int weft_runtime_join(struct weft_runtime *, int64_t deadline);
+
+/* Kills every task of the runtime and does not wait. `reason` as for weft_task_kill.
+ * Errors     -ECANCELED (called from a task of it: the kill of the caller, delivered). */
+int weft_runtime_kill(struct weft_runtime *, int reason);
+
+/* The default runtime, started if need be; NULL if it cannot start. */
+struct weft_runtime *weft_runtime_default(void);
+
+/* The runtime that runs the caller; NULL on a foreign thread outside a map's items. */
+struct weft_runtime *weft_runtime_current(void);
+
+/* How many workers it has; 0 if it has ended. */
+unsigned weft_runtime_workers(const struct weft_runtime *);
+
+/* Fills in what fits into the struct. Each task is counted once at each station; numbers of one call may be a moment
+ * apart.
+ * Errors     -EINVAL (struct_size is 0). */
+WEFT_MUST int weft_runtime_read_stats(struct weft_runtime *, struct weft_runtime_stats *);
+
+/* The caller's worker, from 0 to workers - 1; UINT_MAX on a foreign thread. May differ after every call that
+ * suspends. */
+unsigned weft_worker_index(void);
+
+/* ---- tasks ----
+ *
+ * new → queued → running (⇄ blocked) → finished. A handle is a reference: the task's memory lives at least as long. The
+ * runtime has one from the start to the end of the task. At its end, in this order: the outcome is stored; the task
+ * leaves its groups and its slots are free; it is finished: joiners wake, links start. So who sees it finished sees
+ * groups without it.
+ *
+ * Killing. A kill is a request with a reason, a negative errno value; 0 stands for -ECANCELED. A task that has not
+ * begun never begins. One that runs hears of it at its next cancellation point, which returns -ECANCELED, on entry,
+ * even if it need not wait. One that is blocked wakes with -ECANCELED, unless what it waits for was given to it
+ * already: then that call succeeds, and the next point delivers the kill. A kill is delivered by one call only, so that
+ * cleanup may block; weft_checkpoint goes on telling it. Nothing is unwound: a task that never blocks and never checks
+ * cannot be killed.
+ *
+ * Cancellation points are: every wait with a deadline other than WEFT_NOWAIT, weft_sleep_until, weft_group_spawn,
+ * weft_group_map, weft_group_for. */
+
+struct weft_task_options {
+    size_t struct_size;                  /* sizeof(struct weft_task_options) */
+    const char *name;                    /* shown when its stack overflows; NULL: none */
+    size_t stack_size;                   /* bytes it may use; 0: the runtime's. Another size costs it a stack of its own */
+    size_t guard_size;                   /* bytes below its stack that fault on touch; 0: the runtime's */
+    int64_t deadline;                    /* 0: none; else killed then with -ETIMEDOUT, started or not */
+    weft_free_fn *arg_free;              /* called on `arg` exactly once, whether or not the task runs; or NULL */
+    weft_free_fn *result_free;           /* called at the last release on a result that nobody took; or NULL */
+    const struct weft_task_hooks *hooks; /* in place of the runtime's; lives as long as the task; or NULL */
+};
+
+/* Makes a task that does not run until it is started.
+ * Errors     -EINVAL (`out` NULL), -ENOMEM (also: no stack is to be had), -ESHUTDOWN (a foreign thread, and the runtime
+ *            is being destroyed).
+ * Ownership  Takes over `arg` if it succeeds: then `arg_free` runs once. `*out` holds a reference. */
+WEFT_MUST int weft_task_create(struct weft_runtime *, weft_task_fn *, void *arg, const struct weft_task_options *,
+                               struct weft_task **out);
+
+/* Makes a task and starts it. Not a cancellation point.
+ * Errors     As weft_task_create, but `out` may be NULL: the task is detached.
+ * Order      `*out` is set before the task can run. */
+WEFT_MUST int weft_task_spawn(struct weft_runtime *, weft_task_fn *, void *arg, const struct weft_task_options *,
+                              struct weft_task **out);
+
+/* Starts a task that was created.
+ * Errors     -EALREADY (started before, or killed): harmless. */
+int weft_task_start(struct weft_task *);
+
+/* Starts it at a time; now, if that has passed. From the call on it counts as started.
+ * Errors     As weft_task_start. */
+int weft_task_start_at(struct weft_task *, int64_t when);
+
+/* One more reference. */
 void weft_task_retain(struct weft_task *);
+
+/* One reference less; NULL does nothing. The last one ends a result that nobody took, and cancels a task that was never
+ * started. */
 void weft_task_release(struct weft_task *);
+
+/* Releases n tasks and sets the entries to NULL. */
 void weft_tasks_release(struct weft_task *tasks[], size_t n);
+
+/* True once the task has ended and left its groups. */
 bool weft_task_finished(const struct weft_task *);
+
+/* Its name, or NULL. Lives as long as the task. */
 const char *weft_task_name(const struct weft_task *);
+
+/* Waits until the task is finished.
+ * Context    Suspends; a cancellation point. Meanwhile the caller's pool slots are lent to what it waits for (see
+ *            pools).
+ * Errors     -ETIMEDOUT, -ECANCELED, -EDEADLK (the task itself). */
 WEFT_MUST int weft_task_join(struct weft_task *, int64_t deadline);
+
+/* Waits until the task is finished and reads its outcome; after a negative return that is {PENDING, 0, NULL}.
+ * Context, Errors  As weft_task_join.
+ * Ownership  The value is lent while the caller holds a reference; weft_task_take makes it the caller's. */
 WEFT_MUST int weft_task_get(struct weft_task *, int64_t deadline, struct weft_outcome *);
+
+/* Takes the result, also that of a failed task: `result_free` will not be called on it, and outcomes show NULL from
+ * then on.
+ * Errors     -EAGAIN (not finished), -EALREADY (taken before). */
 WEFT_MUST int weft_task_take(struct weft_task *, void **value);
-int  weft_task_kill(struct weft_task *, int reason, int64_t deadline);
+
+/* Kills a task. With WEFT_NOWAIT: 0 if it is marked now, or was finished; otherwise 0 when it has ended.
+ * Context    Suspends unless WEFT_NOWAIT; never a cancellation point. A task may kill itself.
+ * Units      `reason`: 0 or a negative errno value.
+ * Errors     -EALREADY (WEFT_NOWAIT, and a kill is pending), -ETIMEDOUT (it lives on, marked), -ECANCELED (oneself:
+ *            delivered by this), -EINVAL (a positive reason). A kill that is refused changes no reason. After a
+ *            delivery the next kill counts anew.
+ * Order      A task that had not begun has its outcome at once; no instruction of its function runs. */
+int weft_task_kill(struct weft_task *, int reason, int64_t deadline);
+
+/* Which outcomes a link wants, or-ed. */
+enum {
+    WEFT_ON_OK = 1,
+    WEFT_ON_FAILED = 2,
+    WEFT_ON_CANCELLED = 4,
+    WEFT_ON_ANY = 7,
+    WEFT_LINK_RAW = 8 /* call it on the worker that ends the task, without a task of its own; there blocking calls are -EPERM */
+};
+
+/* A link's function: `task` is retained while it runs. */
+typedef void weft_link_fn(struct weft_task *, const struct weft_outcome *, void *arg);
+
+/* Calls fn once when the task has finished, if its outcome is among `flags`.
+ * Context    fn runs in a task of its own, or raw (see WEFT_LINK_RAW); never inside this call, even if the task has
+ *            finished.
+ * Errors     -EINVAL (no outcome in `flags`). Firing needs no memory, so it cannot fail.
+ * Order      Links of a task fire in the order they were made; the next begins when the one before has returned or
+ *            blocked.
+ * Ownership  `*id`, unless `id` is NULL, is what weft_task_unlink wants. A link that has yet to run keeps a finished
+ *            task alive. */
 WEFT_MUST int weft_task_link(struct weft_task *, weft_link_fn *, void *arg, unsigned flags, uint64_t *id);
-int  weft_task_unlink(struct weft_task *, uint64_t id);
+
+/* Takes a link back. 0: it has not run and never will.
+ * Errors     -ENOENT (unknown, or it has begun). */
+int weft_task_unlink(struct weft_task *, uint64_t id);
+
+/* Waits until `count` of the n entries are finished; returns how many are, which is fewer only when the deadline has
+ * passed.
+ * Context    Suspends; a cancellation point; lends slots as weft_task_join.
+ * Shape      An entry that is named twice counts twice.
+ * Errors     -EINVAL (count > n), -ECANCELED, -EDEADLK (the caller is among those needed), -EOVERFLOW (n > INT_MAX). */
 WEFT_MUST int weft_tasks_wait(struct weft_task *const tasks[], size_t n, size_t count, int64_t deadline);
+
+/* ---- inside a task ---- */
+
+/* The task that runs here; never NULL in a task or in an item of a map, else NULL. Not retained. */
 struct weft_task *weft_task_current(void);
+
+/* Lets others run first. Not a cancellation point. */
 void weft_yield(void);
+
+/* Sleeps until a time, never less.
+ * Context    Suspends; always a cancellation point, also when the time has passed.
+ * Errors     -ECANCELED. */
 WEFT_MUST int weft_sleep_until(int64_t when);
+
+/* -ECANCELED if the caller has been killed, and from then on each time; else 0. Does not count as the delivery. For
+ * loops that never block. */
 WEFT_MUST int weft_checkpoint(void);
-int  weft_cancel_reason(void);
+
+/* Why the caller was killed: the latest reason that a call has told it of; 0 before. */
+int weft_cancel_reason(void);
+
+/* While `masked` no kill is delivered, and weft_checkpoint is 0; a kill that comes meanwhile waits. Returns the state
+ * before. */
 bool weft_cancel_mask(bool masked);
 
-/* groups; a pool is a group with a size */
+/* ---- groups and pools ----
+ *
+ * A group knows its tasks: it counts them, waits for them, kills them. A pool is a group with slots; each member holds
+ * one. Everything that waits for a slot stands in one queue, first in, first out: spawners, and the participants of
+ * maps and imaps; WEFT_NOWAIT never overtakes. A plain group answers questions about slots as a pool without bound.
+ *
+ * Nesting. A member that waits for work (get, join, tasks_wait, map, imap_next) lends its slot meanwhile, to that work
+ * alone, directly or through other pools. Coming back it does not wait: the pool may then be over its size by one until
+ * a slot is freed. So nested use ends in a pool of any size from 1. */
+
+#define WEFT_UNLIMITED SIZE_MAX
+
 struct weft_group_options {
-    size_t struct_size;
-    const char *name;
-    struct weft_task *const *tasks; size_t n_tasks;
-    const struct weft_task_options *task_options;
-    bool forget_errors;
+    size_t struct_size;                           /* sizeof(struct weft_group_options) */
+    const char *name;                             /* for people; or NULL */
+    struct weft_task *const *tasks;               /* members from the beginning; those that have finished are left out */
+    size_t n_tasks;                               /* how many */
+    const struct weft_task_options *task_options; /* for every task the group makes, where the call leaves a field unset; or NULL */
+    bool forget_errors;                           /* of no effect in this version */
 };
+
+/* Makes a group without bound.
+ * Errors     -EXDEV (one of `tasks` is of another runtime), -EINVAL (one is NULL; `out` NULL). */
 WEFT_MUST int weft_group_create(struct weft_runtime *, const struct weft_group_options *, struct weft_group **out);
+
+/* Makes a group with `size` slots, from 0 to WEFT_UNLIMITED. One of size 0 is full: spawns and maps wait until their
+ * deadline. Initial `tasks` use slots even beyond `size`.
+ * Errors     As weft_group_create. */
 WEFT_MUST int weft_pool_create(struct weft_runtime *, size_t size, const struct weft_group_options *, struct weft_group **out);
-int  weft_group_destroy(struct weft_group *);
+
+/* Frees a group; kills nothing. NULL does nothing.
+ * Errors     -EBUSY (it has members, somebody waits for it or for a slot, or a map or imap runs in it). */
+int weft_group_destroy(struct weft_group *);
+
+/* Spawns a member, as weft_group_spawn_with without options or deadline. */
 WEFT_MUST int weft_group_spawn(struct weft_group *, weft_task_fn *, void *arg, struct weft_task **out);
-WEFT_MUST int weft_group_spawn_with(struct weft_group *, weft_task_fn *, void *arg, const struct weft_task_options *, int64_t deadline, struct weft_task **out);
+
+/* Spawns a member, as soon as a slot is free.
+ * Context    Suspends while the pool is full; a cancellation point unless the deadline is WEFT_NOWAIT.
+ * Errors     -EAGAIN (WEFT_NOWAIT: full, or others wait), -ETIMEDOUT, -ECANCELED, -ESHUTDOWN (the group was killed
+ *            meanwhile), -EDEADLK (every slot is held by members that wait for a slot of this pool), else as
+ *            weft_task_spawn. No slot is lost.
+ * Ownership  As weft_task_spawn. */
+WEFT_MUST int weft_group_spawn_with(struct weft_group *, weft_task_fn *, void *arg, const struct weft_task_options *,
+                                    int64_t deadline, struct weft_task **out);
+
+/* How many members it has; exact when nobody comes or goes. A participant of a map counts, a waiting spawner does
+ * not. */
 size_t weft_group_len(const struct weft_group *);
+
+/* Waits until the group was empty at least once since the call. Waiting spawners, running maps and imaps keep it
+ * non-empty. Any number of threads may wait.
+ * Context    Suspends; a cancellation point; lends slots as weft_task_join.
+ * Errors     -ETIMEDOUT, -ECANCELED, -EDEADLK (called from a member or an item of it).
+ * Order      Whoever returns sees the group's tasks finished. */
 WEFT_MUST int weft_group_join(struct weft_group *, int64_t deadline);
-int  weft_group_kill(struct weft_group *, int reason, int64_t deadline);
+
+/* Kills every member once and waits until the group was empty once, killing what is added meanwhile; with WEFT_NOWAIT
+ * it makes one pass. Waiting spawns end with -ESHUTDOWN, maps and imaps of the group are cancelled.
+ * Context    Suspends unless WEFT_NOWAIT; never a cancellation point.
+ * Errors     -ETIMEDOUT, -EINVAL (a positive reason). From a member all are marked, and it returns -ECANCELED: that is
+ *            the caller's own kill, delivered; or -EDEADLK, if that was delivered before. */
+int weft_group_kill(struct weft_group *, int reason, int64_t deadline);
+
+/* True when no slot is free. */
 bool weft_pool_full(const struct weft_group *);
+
+/* How many slots are free: size - used, not less than 0; without bound: 1. */
 size_t weft_pool_free_count(const struct weft_group *);
+
+/* Waits until a slot is free; returns how many are, or 0 when the deadline has passed. Reserves nothing.
+ * Context    Suspends; a cancellation point.
+ * Errors     -ECANCELED. */
 WEFT_MUST int weft_pool_wait_available(struct weft_group *, int64_t deadline);
 
-/* apply, map, for, reduce, imap; group NULL = a private unlimited group for this call */
+/* ---- maps: arrays and ranges ----
+ *
+ * A group of NULL is a private one without bound, for this call. The calling thread takes part. At most as many items
+ * as the pool has slots run at once; one that blocks does not hold back its neighbours while there are slots, with one
+ * worker too. An item's code is read as a task's (weft_status).
+ *
+ * When the call returns, nothing of it runs, and nothing touches its arguments again: also after an error, a kill or a
+ * timeout. A kill of the caller or of the group, or the map's own deadline, cancels the items that have not begun, and
+ * running ones get the kill; if any item was cancelled the call returns -ECANCELED, or -ETIMEDOUT for the deadline. */
 
-struct weft_map_report { size_t struct_size; bool started; size_t ok, failed, cancelled, first_failed; int first_error; };
-struct weft_map_options {
-    size_t struct_size;
-    enum weft_on_error on_error;
-    size_t grain;                                    /* items per chunk; 0 = automatic */
-    bool deterministic;
-    int64_t deadline;                                /* 0 = none; then cancelled with -ETIMEDOUT */
-    int *status;                                     /* n codes */
-    struct weft_map_report *report;
-    void (*progress)(size_t done, size_t n, void *arg); void *progress_arg;
-    weft_callback_fn *callback; void *callback_arg; unsigned when;   /* map_async */
+/* What a map does about items that fail. */
+enum weft_on_error {
+    WEFT_RUN_ALL,   /* all run; the map returns the code of the failed item with the lowest index */
+    WEFT_FAIL_FAST, /* each participant begins at most one more item; running ones are not killed; returns as RUN_ALL */
+    WEFT_COLLECT    /* all run; the map returns 0; see `status` and `report` */
 };
-WEFT_MUST int weft_group_map(struct weft_group *, weft_map_fn *, void *ctx, size_t n, const void *in, size_t in_stride, void *out, size_t out_stride, const struct weft_map_options *);
+
+struct weft_map_report {
+    size_t struct_size;  /* set before the call */
+    bool started;        /* false: the map's return value is its own, and nothing ran */
+    size_t ok;           /* items that returned 0 */
+    size_t failed;       /* items that failed */
+    size_t cancelled;    /* items that were killed or never began */
+    size_t first_failed; /* lowest index that failed, or WEFT_NO_INDEX; of weft_group_for: the `begin` of that call */
+    int first_error;     /* its code, or 0 */
+};
+
+struct weft_map_options {
+    size_t struct_size;             /* sizeof(struct weft_map_options) */
+    enum weft_on_error on_error;    /* WEFT_RUN_ALL by default */
+    size_t grain;                   /* map: items a chunk; for: most indices a call; 0: automatic, about 2 us */
+    bool deterministic;             /* for: calls depend on the range alone, not on timing */
+    int64_t deadline;               /* 0: none; then cancelled with -ETIMEDOUT */
+    int *status;                    /* map: n codes, filled in whatever happens; -ECANCELED: never began; or NULL */
+    struct weft_map_report *report; /* filled in; or NULL */
+    void (*progress)(size_t done, size_t n, void *arg); /* at most every 100 ms, and at the end; or NULL */
+    void *progress_arg;                                 /* passed to it; one thread calls at a time */
+    weft_callback_fn *callback;                         /* for asynchronous maps, which this version does not have: NULL */
+    void *callback_arg;                                 /* NULL */
+    unsigned when;                                      /* 0 */
+};
+
+#define WEFT_NO_INDEX SIZE_MAX
+
+/* An item's function. `ctx` is shared by all calls. */
+typedef int weft_map_fn(void *ctx, size_t index, const void *in, void *out);
+
+/* Calls fn once for each of n items, in parallel:
+ *
+ *     for (size_t i = 0; i < n; i++)
+ *         fn(ctx, i, (const char *)in + i * in_stride, (char *)out + i * out_stride);
+ *
+ * Shape      Strides in bytes. `in` and `out` may each be NULL, and then stay NULL, or have stride 0; they may be the
+ *            same array.
+ * Context    Suspends; a cancellation point. fn runs in the caller and in other tasks; it may block, spawn and map.
+ * Errors     The first failed item's (see weft_on_error), -ECANCELED, -ETIMEDOUT; if nothing ran (report: not started)
+ *            also -EDEADLK as weft_group_spawn_with. */
+WEFT_MUST int weft_group_map(struct weft_group *, weft_map_fn *, void *ctx, size_t n, const void *in, size_t in_stride, void *out,
+                             size_t out_stride, const struct weft_map_options *);
+
+/* The same for two arrays, whose strides are the sizes of their elements. */
 #define WEFT_MAP(group, fn, ctx, n, in, out, options) \
     weft_group_map(group, fn, ctx, n, in, sizeof *(in), out, sizeof *(out), options)
-WEFT_MUST int weft_group_for(struct weft_group *, size_t begin, size_t end, weft_range_fn *, void *ctx, const struct weft_map_options *);
 
-struct weft_imap_options { size_t struct_size; size_t maxsize; weft_free_fn *result_free; };
-WEFT_MUST int weft_group_imap(struct weft_group *, const struct weft_source sources[], size_t n_sources, weft_imap_fn *, void *ctx, const struct weft_imap_options *, struct weft_imap **out);
-WEFT_MUST int weft_group_imap_unordered(struct weft_group *, const struct weft_source sources[], size_t n_sources, weft_imap_fn *, void *ctx, const struct weft_imap_options *, struct weft_imap **out);
-WEFT_MUST int weft_imap_next(struct weft_imap *, struct weft_item *, int64_t deadline);   /* 1 item, 0 end, negative */
+/* A body over the indices [begin, end). */
+typedef int weft_range_fn(void *ctx, size_t begin, size_t end);
+
+/* Calls fn for the indices [begin, end), in parallel, a piece at a time: for bodies that are too small for a call each.
+ *
+ *     for (size_t from = begin, to; from < end; from = to) {
+ *         to = ...;                       // at most from + grain
+ *         fn(ctx, from, to);
+ *     }
+ *
+ * Shape      The pieces cover the range without overlap. One call is one item: of the report, and of weft_on_error.
+ * Context    As weft_group_map.
+ * Errors     As weft_group_map; -EINVAL (begin > end, or `status` is set: calls have no fixed number). */
+WEFT_MUST int weft_group_for(struct weft_group *, size_t begin, size_t end, weft_range_fn *, void *ctx,
+                             const struct weft_map_options *);
+
+/* ---- imap: streams ----
+ *
+ * An imap pulls items from a source, runs a function on each in a group, and hands out results while it goes on:
+ *
+ *     for (size_t index = 0; source.next(source.ctx, &item) == 1; index++) {
+ *         void *value = NULL;
+ *         int rc = fn(ctx, item, &value);
+ *         ... weft_imap_next gives {index, status and error as of rc, item, value} ...
+ *     }
+ *
+ * A group of NULL is a private one without bound. An imap starts at once, and items begin in the order of the source.
+ * With maxsize m at most m items are running, or finished and not yet read; at most one more is pulled. When the group
+ * is killed, what is not finished comes as CANCELLED, and then the end. */
+
+/* Gives the next item: 1 and `*item`, 0 at the end, or a negative code. Runs in a task of its own, may block, is never
+ * called twice at once, and is killed when the imap closes. */
+typedef int weft_source_fn(void *ctx, void **item);
+
+/* frozen */
+struct weft_source {
+    weft_source_fn *next;    /* gives items */
+    void *ctx;               /* passed to it */
+    weft_free_fn *item_free; /* called on items that no reader got; or NULL */
+};
+
+/* A place in an array, for weft_array_next. */
+struct weft_array {
+    const void *base; /* its first element */
+    size_t stride;    /* bytes from one to the next */
+    size_t n;         /* how many */
+    size_t next;      /* the index to give next */
+};
+
+/* A source of pointers into an array: struct weft_source source = { weft_array_next, &array, NULL }. */
+int weft_array_next(void *array, void **item);
+
+/* An item's function; as a task's. */
+typedef int weft_imap_fn(void *ctx, void *item, void **result);
+
+struct weft_imap_options {
+    size_t struct_size;        /* sizeof(struct weft_imap_options) */
+    size_t maxsize;            /* items begun and not yet read; 0: no bound, and one item is pulled beyond those begun */
+    weft_free_fn *result_free; /* called on results that no reader gets, and on those set beside an error; or NULL */
+};
+
+/* frozen */
+struct weft_item {
+    size_t index;            /* its place in the source, from 0; WEFT_NO_INDEX: the source failed, with `error` */
+    enum weft_status status; /* of this item; others go on */
+    int error;               /* as in weft_outcome */
+    void *input;             /* what the source gave, the reader's now; NULL if there are several sources */
+    void *value;             /* the result, the reader's now; NULL unless OK */
+};
+
+/* Starts an imap whose results come in the order of the source. With several sources an item is an array of one `void
+ * *` of each, valid during fn; its elements are fn's to keep. The shortest source ends it.
+ * Context    Not a cancellation point; does not wait for a slot.
+ * Errors     -EINVAL (no source, or one without `next`).
+ * Ownership  `sources` is copied; `ctx` and what the sources point to must live until weft_imap_destroy has
+ *            returned. */
+WEFT_MUST int weft_group_imap(struct weft_group *, const struct weft_source sources[], size_t n_sources, weft_imap_fn *, void *ctx,
+                              const struct weft_imap_options *, struct weft_imap **out);
+
+/* The same, but results come as they are finished. */
+WEFT_MUST int weft_group_imap_unordered(struct weft_group *, const struct weft_source sources[], size_t n_sources, weft_imap_fn *,
+                                        void *ctx, const struct weft_imap_options *, struct weft_imap **out);
+
+/* Takes the next result: 1 and the item; 0 at the end, from then on always. A wait that ends otherwise loses nothing.
+ * Context    Suspends; a cancellation point; any number of readers: each item goes to one, each sees the end. Lends
+ *            slots as weft_task_join.
+ * Errors     -ETIMEDOUT, -ECANCELED. That an item failed is in the item, and not an error of this call.
+ * Order      A source's failure comes after all earlier results, or as soon as it is known if unordered; the end after
+ *            all results.
+ * Ownership  `input` and `value` are the reader's. */
+WEFT_MUST int weft_imap_next(struct weft_imap *, struct weft_item *, int64_t deadline);
+
+/* Ends an imap early: no new item begins, unread results are dropped, readers get the end. Running items are not
+ * killed. Does not wait. NULL does nothing. */
 void weft_imap_close(struct weft_imap *);
-int  weft_imap_destroy(struct weft_imap *);
 
+/* Closes an imap, waits until nothing of it runs, and frees it with what was not read. NULL does nothing. Readers must
+ * have left.
+ * Context    Suspends; no cancellation point.
+ * Errors     -EDEADLK (called from its own item or source): nothing has changed. */
+int weft_imap_destroy(struct weft_imap *);
+
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -76,6 +76,9 @@ static inline bool weft_admission_bounded(const struct weft_admission *admission
     return a_load(&admission->size, RELAXED) != WEFT_UNLIMITED;
 }
 struct weft_caller weft_caller_self(void);
+/* Steps from where the code at `at` runs to whoever called it. True: it worked for `*work` in `*group` (NULL: a private one). False: `at` is at
+ * the outermost caller, of whom only at->task is left. */
+bool weft_caller_outward(struct weft_caller *at, const void **work, struct weft_group **group);
 /* The caller's own token in this pool, if it has one there. */
 bool weft_caller_holds(struct weft_caller caller, const struct weft_admission *admission);
 

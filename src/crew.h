@@ -42,7 +42,7 @@ struct weft_participant {
     size_t at, limit, chunk;
     size_t ok, failed, cancelled, first_failed;
     int first_error;
-    void *item;
+    uint64_t relented; /* cycles: when it last did */
     uint64_t slab_link;
 };
 
@@ -93,6 +93,8 @@ void weft_crew_stop(struct weft_crew *crew, int reason);
  * and stays pending. */
 void weft_crew_wait_over(struct weft_crew *crew);
 bool weft_crew_over(struct weft_crew *crew); /* the same without waiting: false while one is active */
+/* Between two items: once in a while lets what else is ready run (H32): a map is one turn of its worker otherwise, however long. */
+void weft_participant_relent(struct weft_participant *participant);
 /* Between two items: a kill that was meant for the last one, and its mask, do not meet the next. */
 void weft_participant_renew(struct weft_participant *participant);
 /* What an item returned, read as a task's (T2). */

@@ -222,16 +222,11 @@ bool weft_group_has(struct weft_group *group, struct weft_task *task)
 bool weft_group_is_mine(struct weft_group *group)
 {
     struct weft_caller at = weft_caller_self();
-    while (at.frame) {
-        if (weft_frame_token(at.frame)) {
-            const void *work;
-            struct weft_group *other;
-            weft_frame_work(at.frame, &work, &other, &at);
-            if (other == group) {
-                return true;
-            }
-        } else {
-            at.frame = at.frame->outer;
+    const void *work;
+    struct weft_group *of;
+    while (weft_caller_outward(&at, &work, &of)) {
+        if (of == group) {
+            return true;
         }
     }
     return at.task && weft_group_has(group, at.task);

@@ -238,6 +238,7 @@ static void work(struct weft_crew *crew, struct weft_participant *participant)
             entry->item = NULL;
         }
         finish(imap, entry);
+        weft_participant_relent(participant);
     }
 }
 
@@ -534,8 +535,9 @@ static int start(struct weft_group *group, const struct weft_source sources[], s
     imap->crew.caller = (struct weft_caller){ 0 }; /* whoever makes it does not wait for it */
     imap->drain = (struct weft_drain){ .retain = drain_retain, .run = drain_run };
     rc = weft_task_make(runtime, source, imap, NULL, NULL, &imap->source_task);
-    if (rc == 0 && (rc = weft_group_begin_work(group, &imap->crew.work)) != 0) {
+    if (rc == 0 && weft_group_begin_work(group, &imap->crew.work) != 0) {
         weft_task_unmake(imap->source_task);
+        rc = -ESHUTDOWN; /* closed, or being killed */
     }
     if (rc != 0) {
         free(copy);
@@ -599,13 +601,15 @@ int weft_imap_destroy(struct weft_imap *imap)
         return rc;
     }
     struct weft_caller at = weft_caller_self();
+    const void *work;
+    struct weft_group *group;
+    while (weft_caller_outward(&at, &work, &group)) {
+        if (work == WEFT_WORK(&imap->crew)) {
+            return -EDEADLK; /* an item of it, or a map in one */
+        }
+    }
     if (at.task == imap->source_task) {
         return -EDEADLK;
-    }
-    for (struct weft_frame *frame = at.frame; frame; frame = frame->outer) {
-        if (weft_frame_token(frame) && frame->work == &imap->crew) {
-            return -EDEADLK;
-        }
     }
     weft_imap_close(imap);
     struct weft_wait wait = { .deadline = OS_FOREVER };

@@ -1,7 +1,7 @@
 /* The queue through which threads that are not workers, and workers whose deque cannot grow, hand work in: FIFO, any thread.
  *
  * Intrusive, so a push cannot fail. `count` is written under the lock and read outside it by those who only want to know whether a
- * look is worth while; its seq_cst store and load take part in the idle protocol as a deque's bottom does (idle.h, I1 and I3). */
+ * look is worth while; its seq_cst store and load take part in the idle protocol as a deque's bottom does (idle.h, I1 and I4). */
 #ifndef WEFT_INJECTOR_H
 #define WEFT_INJECTOR_H
 

@@ -131,6 +131,17 @@ static bool leads_to(const struct weft_wait *wait, const void *object, struct we
     return false;
 }
 
+bool weft_caller_outward(struct weft_caller *at, const void **work, struct weft_group **group)
+{
+    struct weft_frame *frame = participation(at->frame);
+    if (!frame) {
+        at->frame = NULL;
+        return false;
+    }
+    weft_frame_work(frame, work, group, at);
+    return true;
+}
+
 /* Walks the request's callers outward. They all wait, so what they are on stands still. */
 bool weft_loan_is_for(const struct weft_loan *loan, const struct weft_request *request)
 {
@@ -138,37 +149,28 @@ bool weft_loan_is_for(const struct weft_loan *loan, const struct weft_request *r
         return true;
     }
     struct weft_caller at = request->caller;
-    for (;;) {
-        struct weft_frame *frame = participation(at.frame);
-        const void *work;
-        if (frame) {
-            struct weft_group *group;
-            weft_frame_work(frame, &work, &group, &at);
-            if (leads_to(loan->wait, work, NULL) || (group && loan->wait->awaited == WEFT_WORK(group))) {
-                return true;
-            }
-        } else {
-            return at.task && leads_to(loan->wait, at.task, at.task);
+    const void *work;
+    struct weft_group *group;
+    while (weft_caller_outward(&at, &work, &group)) {
+        if (leads_to(loan->wait, work, NULL) || (group && loan->wait->awaited == WEFT_WORK(group))) {
+            return true;
         }
     }
+    return at.task && leads_to(loan->wait, at.task, at.task);
 }
 
 /* Does anybody in the request's chain hold a slot of this pool? */
 static bool chain_holds(const struct weft_request *request, const struct weft_admission *admission)
 {
     struct weft_caller at = request->caller;
-    for (;;) {
+    const void *work;
+    struct weft_group *group;
+    do {
         if (weft_caller_holds(at, admission)) {
             return true;
         }
-        struct weft_frame *frame = participation(at.frame);
-        if (!frame) {
-            return false;
-        }
-        const void *work;
-        struct weft_group *group;
-        weft_frame_work(frame, &work, &group, &at);
-    }
+    } while (weft_caller_outward(&at, &work, &group));
+    return false;
 }
 
 /* ---- all pools at once; under pools_lock, with every queue that has waiters held ---- */

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-/* How long a worker that has run dry searches before it sleeps (design: one searcher about 1 ms, others 50 us; bench/bench_core.c
+/* How long a worker that has run dry searches before it sleeps (design: one searcher about 1 ms, others 50 us; bench/bench_region.c
  * prints the regions that chose it). The simulator's spins are tiny. */
 #ifdef WEFT_SIM
 #define SEARCH_LONG_US 0
@@ -179,6 +179,15 @@ void weft_sched_suspend(void (*commit)(struct weft_worker *worker, struct weft_f
     struct weft_worker *worker = weft_worker_self();
     a_count(&worker->counters.blocked, 1);
     switch_to(worker, successor(worker), commit);
+}
+
+bool weft_sched_others_wait(void)
+{
+    struct weft_worker *worker = weft_worker_self();
+    struct weft_runtime *runtime = worker->runtime;
+    weft_sched_expire(worker);
+    return !weft_deque_empty(&worker->ready) || !weft_deque_empty(&worker->tasks) || weft_injector_count(&runtime->fibers_in) > 0 ||
+           weft_injector_count(&runtime->tasks_in) > 0;
 }
 
 void weft_sched_yield(void)

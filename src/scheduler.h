@@ -139,6 +139,7 @@ void weft_sched_ready(struct weft_fiber *fiber);
 /* On a fiber: leaves it. `commit(fiber)` runs on the successor and makes it findable. Returns when it was made ready. */
 void weft_sched_suspend(void (*commit)(struct weft_worker *worker, struct weft_fiber *left));
 void weft_sched_yield(void);
+bool weft_sched_others_wait(void); /* on a worker: something stands in its own queues, or in the runtime's */
 /* On a runner: goes on in `to`, a fiber of its own size that has a task; this one is spare. */
 void weft_sched_enter(struct weft_worker *worker, struct weft_fiber *to);
 

@@ -27,7 +27,7 @@ struct weft_waitq {
 enum weft_waiter_kind {
     WEFT_WAITER_ONE,   /* claim the slot */
     WEFT_WAITER_TALLY, /* one of several events that a slot counts: claim it at the last */
-    WEFT_WAITER_LINK   /* a link of a task (link.h): not a waiter at all, but in the queue in its turn */
+    WEFT_WAITER_LINK   /* a link of a task (link.c): not a waiter at all, but in the queue in its turn */
 };
 
 struct weft_waiter {

@@ -14,14 +14,15 @@ struct child {
 
 static inline struct child child_run(void (*function)(void))
 {
-    struct child child = { .status = -1 };
+    struct child child = { -1, { 0 } }; /* C++ reads this, too */
     int ends[2];
     if (pipe(ends) != 0) {
         return child;
     }
     pid_t pid = fork();
     if (pid == 0) {
-        (void)setrlimit(RLIMIT_CORE, &(struct rlimit){ .rlim_cur = 0, .rlim_max = 0 });
+        const struct rlimit none = { 0, 0 };
+        (void)setrlimit(RLIMIT_CORE, &none);
         (void)dup2(ends[1], STDERR_FILENO);
         (void)close(ends[0]);
         function();

@@ -1,0 +1,94 @@
+/* What tests of tasks and runtimes share. They keep step by gates instead of sleeps. A gate is a counter; who waits for it lets others
+ * run, in a task as well as on a foreign thread, and ends the process after a minute with the name of the gate that stayed shut.
+ *
+ * Criterion's assertions belong to the test's own thread. A task says `CHECK(condition)`; its outcome then is the failing line. */
+#ifndef WEFT_TASKS_H
+#define WEFT_TASKS_H
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <weft.h>
+
+#define GATE_PATIENCE (60 * WEFT_SEC)
+
+static inline void gate_open(_Atomic int *gate) { (void)atomic_fetch_add(gate, 1); }
+
+static inline void gate_wait_named(_Atomic int *gate, int value, const char *name, int line)
+{
+    int64_t deadline = weft_after(GATE_PATIENCE);
+    while (atomic_load(gate) < value) {
+        if (weft_now() > deadline) {
+            (void)fprintf(stderr, "line %d: gate %s is at %d, not %d\n", line, name, atomic_load(gate), value);
+            abort();
+        }
+        weft_yield();
+    }
+}
+
+/* Until `gate` has been opened `value` times. */
+#define gate_wait(gate, value) gate_wait_named(gate, value, #gate, __LINE__)
+
+/* Until the condition holds, whatever makes it hold. */
+#define wait_until(condition)                                                             \
+    do {                                                                                  \
+        int64_t wait_deadline = weft_after(GATE_PATIENCE);                                \
+        while (!(condition)) {                                                            \
+            if (weft_now() > wait_deadline) {                                             \
+                (void)fprintf(stderr, "line %d: never came: %s\n", __LINE__, #condition); \
+                abort();                                                                  \
+            }                                                                             \
+            weft_yield();                                                                 \
+        }                                                                                 \
+    } while (0)
+
+/* In a task function: the line becomes the outcome's error. */
+#define CHECK(condition)                \
+    do {                                \
+        if (!(condition)) {             \
+            return -(10000 + __LINE__); \
+        }                               \
+    } while (0)
+
+static inline struct weft_runtime *runtime_with(unsigned workers)
+{
+    struct weft_runtime_options options = { .struct_size = sizeof options, .workers = workers };
+    struct weft_runtime *runtime = NULL;
+    if (weft_runtime_create(&options, &runtime) != 0) {
+        (void)fprintf(stderr, "no runtime of %u workers\n", workers);
+        abort();
+    }
+    return runtime;
+}
+
+static inline struct weft_task *spawn_in(struct weft_runtime *runtime, weft_task_fn *fn, void *arg)
+{
+    struct weft_task *task = NULL;
+    int rc = weft_task_spawn(runtime, fn, arg, NULL, &task);
+    if (rc != 0) {
+        (void)fprintf(stderr, "no task: %s\n", weft_strerror(rc));
+        abort();
+    }
+    return task;
+}
+
+/* Waits for the task, gives its handle back; {PENDING, rc} if it does not end in time. */
+static inline struct weft_outcome finish_task(struct weft_task *task)
+{
+    struct weft_outcome outcome;
+    int rc = weft_task_get(task, weft_after(GATE_PATIENCE), &outcome);
+    if (rc != 0) {
+        outcome.error = rc;
+    }
+    weft_task_release(task);
+    return outcome;
+}
+
+/* 0, or what went wrong: a CHECK's line among others. */
+static inline int run_in(struct weft_runtime *runtime, weft_task_fn *fn, void *arg)
+{
+    return finish_task(spawn_in(runtime, fn, arg)).error;
+}
+
+#endif
