@@ -1,6 +1,6 @@
 #include "context.h"
 
-#include "fcontext.h"
+#include "jump.h"
 
 void weft_context_init_thread(struct weft_context *context)
 {
@@ -82,7 +82,7 @@ weft_noinline void weft_context_switch(struct weft_context *from, struct weft_co
 #if WEFT_TSAN
     __tsan_switch_to_fiber(to->tsan_fiber, 0); /* in the frame that jumps (H44) */
 #endif
-    transfer_t back = jump_fcontext(target, &departure);
+    transfer_t back = weft_cpu_jump(target, &departure);
     back.data = ((struct departure *)back.data)->from;
     arrive(back, from);
 #if !WEFT_CPU_JUMP_KEEPS_FP

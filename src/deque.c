@@ -58,7 +58,20 @@ int weft_deque_init(struct weft_deque *deque, size_t capacity)
     atomic_init(&deque->bottom, 0);
     atomic_init(&deque->array, array);
     deque->retired = NULL;
+    deque->alone = false;
     return 0;
+}
+
+void weft_deque_alone(struct weft_deque *deque) { deque->alone = true; }
+
+static void *get_alone(struct weft_deque *deque, bool newest)
+{
+    int64_t top = a_load(&deque->top, RELAXED), bottom = a_load(&deque->bottom, RELAXED);
+    if (top >= bottom) {
+        return NULL;
+    }
+    a_store(newest ? &deque->bottom : &deque->top, newest ? bottom - 1 : top + 1, RELAXED);
+    return a_load(slot_of(a_load(&deque->array, RELAXED), newest ? bottom - 1 : top), RELAXED);
 }
 
 void weft_deque_fini(struct weft_deque *deque)
@@ -101,12 +114,19 @@ bool weft_deque_push(struct weft_deque *deque, void *entry)
         }
     }
     a_store(slot_of(array, bottom), entry, RELAXED);
+    if (deque->alone) {
+        a_store(&deque->bottom, bottom + 1, RELEASE); /* for who counts, without order */
+        return true;
+    }
     a_store(&deque->bottom, bottom + 1, SEQ_CST); /* D1, pairs with D2; seq_cst for the idle protocol (H01), release for us */
     return true;
 }
 
 void *weft_deque_take(struct weft_deque *deque)
 {
+    if (deque->alone) {
+        return get_alone(deque, true);
+    }
     int64_t bottom = a_load(&deque->bottom, RELAXED) - 1;
     struct weft_deque_array *array = a_load(&deque->array, RELAXED);
     a_store(&deque->bottom, bottom, SEQ_CST);   /* D3, pairs with D4; D1, pairs with D2 */
@@ -128,6 +148,9 @@ void *weft_deque_take(struct weft_deque *deque)
 
 void *weft_deque_steal(struct weft_deque *deque)
 {
+    if (deque->alone) {
+        return get_alone(deque, false);
+    }
     for (;;) {
         int64_t top = a_load(&deque->top, SEQ_CST);       /* D4, pairs with D3 */
         int64_t bottom = a_load(&deque->bottom, SEQ_CST); /* D4, pairs with D3; D2, pairs with D1 */

@@ -50,7 +50,8 @@ bool os_shadow_stack_active(void);
 
 /* Counts forks: the child of a fork sees a number that its parent does not (H39). `prepare` and `resume` run around fork in the
  * parent and the child, so that no lock of ours is held by a thread that the child does not have. */
-uint32_t os_fork_generation(void);
+extern _Atomic uint32_t os_forks;
+static inline uint32_t os_fork_generation(void) { return a_load(&os_forks, RELAXED); }
 void os_fork_hooks(void (*prepare)(void), void (*resume)(void));
 
 /* Writes to standard error without allocating; safe in a signal handler. */

@@ -252,7 +252,7 @@ bool os_shadow_stack_active(void)
 /* ---- Fork ---- */
 
 /* | O1 | store of a hook | O2 | a fork runs a hook whose data it does not see | */
-static _Atomic uint32_t generation;
+_Atomic uint32_t os_forks;
 static void (*_Atomic prepare_hook)(void);
 static void (*_Atomic resume_hook)(void);
 
@@ -269,7 +269,7 @@ static void after_fork_in_parent(void) { run_hook(&resume_hook); }
 
 static void after_fork_in_child(void)
 {
-    (void)a_add(&generation, 1u, RELAXED); /* the child has one thread */
+    (void)a_add(&os_forks, 1u, RELAXED); /* the child has one thread */
     run_hook(&resume_hook);
 }
 
@@ -281,8 +281,6 @@ __attribute__((constructor)) static void watch_forks(void)
         weft_panic("pthread_atfork: error %d", rc);
     }
 }
-
-uint32_t os_fork_generation(void) { return a_load(&generation, RELAXED); }
 
 void os_fork_hooks(void (*prepare)(void), void (*resume)(void))
 {

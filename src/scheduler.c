@@ -13,7 +13,7 @@
 #define SEARCH_SHORT_US 50
 #define DEQUE_CAPACITY 256
 #endif
-#define SPARE_MAX 16u /* runners kept by a worker; more go to the runtime's pool */
+#define SPARE_MAX 16u /* runners kept by a worker; more go to the runtime's pool, where others find them */
 
 /* ---- queues ---- */
 
@@ -71,7 +71,8 @@ static void unstarve(struct weft_runtime *runtime)
 
 static void keep_spare(struct weft_worker *worker, struct weft_fiber *fiber)
 {
-    if (worker->spare_count < SPARE_MAX) {
+    if (worker->spare_count < worker->runtime->spare_max &&
+        (worker->spare_count == 0 || !a_load(&worker->runtime->starved, RELAXED))) {
         fiber->node.next = worker->spare ? &worker->spare->node : NULL;
         worker->spare = fiber;
         worker->spare_count++;
@@ -88,6 +89,17 @@ static struct weft_fiber *take_spare(struct weft_worker *worker)
     worker->spare = fiber->node.next ? weft_container_of(fiber->node.next, struct weft_fiber, node) : NULL;
     worker->spare_count--;
     return fiber;
+}
+
+bool weft_sched_stacks_left(struct weft_runtime *runtime)
+{
+    struct weft_fiber *fiber = weft_fiber_get(&runtime->runners);
+    if (!fiber) {
+        return false;
+    }
+    weft_fiber_put(fiber);
+    unstarve(runtime);
+    return true;
 }
 
 /* S1: may this worker start a task? */
@@ -460,6 +472,9 @@ int weft_sched_init(struct weft_runtime *runtime, unsigned worker_count, size_t 
     runtime->worker_count = 0;
     runtime->guard_bytes = guard_bytes;
     runtime->fibers_max = fibers_max;
+    /* Nobody hoards what others need: while no task is blocked every worker finds a spare. */
+    size_t share = fibers_max / worker_count - 1;
+    runtime->spare_max = share < 1 ? 1 : share > SPARE_MAX ? SPARE_MAX : (unsigned)share;
     a_store(&runtime->fibers_live, 0u, RELAXED);
     weft_idle_init(&runtime->idle);
     weft_timer_heap_init(&runtime->timers);
@@ -479,6 +494,10 @@ int weft_sched_init(struct weft_runtime *runtime, unsigned worker_count, size_t 
         rc = weft_deque_init(&worker->tasks, DEQUE_CAPACITY);
         if (rc == 0 && (rc = weft_deque_init(&worker->ready, DEQUE_CAPACITY)) != 0) {
             weft_deque_fini(&worker->tasks);
+        }
+        if (rc == 0 && worker_count == 1) {
+            weft_deque_alone(&worker->tasks);
+            weft_deque_alone(&worker->ready);
         }
         if (rc != 0) {
             weft_slab_free(&workers_slab, NULL, worker);

@@ -103,6 +103,7 @@ struct weft_runtime {
     struct weft_fiber_pool *pools; /* of other stack sizes */
     _Atomic size_t fibers_live;
     size_t fibers_max, guard_bytes;
+    unsigned spare_max;       /* runners that a worker keeps */
     _Atomic uint32_t starved; /* a worker wanted a spare runner and got none: spawn says -ENOMEM */
 
     void (*run)(struct weft_worker *worker,
@@ -148,6 +149,7 @@ void weft_sched_arm(struct weft_runtime *runtime, struct weft_timer *timer, int6
 /* Worker: runs what is due. */
 void weft_sched_expire(struct weft_worker *worker);
 
+bool weft_sched_stacks_left(struct weft_runtime *runtime); /* a runner could be had, at this moment */
 /* The pool for fibers of this size, made at its first use. NULL: no memory. */
 struct weft_fiber_pool *weft_sched_pool(struct weft_runtime *runtime, size_t stack_bytes, size_t guard_bytes);
 /* True when as many tasks have ended as were started. */

@@ -13,8 +13,9 @@
 #include "lock.h"
 
 #define WEFT_SLAB_CHUNK_BYTES ((size_t)64 * 1024)
-#define WEFT_SLAB_CACHE_MAX 256u
-#define WEFT_SLAB_BATCH 128u
+#define WEFT_SLAB_CACHE_MAX \
+    8192u /* records of 4096 tasks outstanding come and go without a walk over a batch (bench/bench_spawn.c) */
+#define WEFT_SLAB_BATCH 256u
 
 struct weft_slab_chunk {
     struct weft_slab_chunk *next;

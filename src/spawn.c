@@ -60,9 +60,9 @@ int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg,
         return rc;
     }
     struct weft_token token = { 0 };
-    struct weft_request request = { .token = &token, .caller = weft_caller_self() };
     bool bounded = weft_admission_bounded(&group->admission), killing = false, entered = false;
     if (bounded) {
+        struct weft_request request = { .token = &token, .caller = weft_caller_self() };
         request.member = weft_caller_holds(request.caller, &group->admission);
         rc = wait_for_slot(group, &request, deadline, &entered);
     }

@@ -133,30 +133,33 @@ static int ext_make(struct weft_task *task, struct weft_runtime *runtime, const 
     return 0;
 }
 
+/* What the options ask for, in an extension. */
+static int apply_options(struct weft_task *task, struct weft_runtime *runtime, const struct weft_task_options *options,
+                         const struct weft_task_options *base)
+{
+    struct weft_task_options merged;
+    int rc = weft_options_read(&merged, sizeof merged, options);
+    if (rc == 0 && base) {
+        merge(&merged, base);
+    }
+    if (rc == 0 && (merged.stack_size > WEFT_STACK_LARGEST || merged.guard_size > WEFT_STACK_LARGEST)) {
+        rc = -EINVAL;
+    }
+    return rc != 0 ? rc : ext_make(task, runtime, &merged);
+}
+
 int weft_task_make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
                    const struct weft_task_options *base, struct weft_task **out)
 {
     struct weft_instance *instance = weft_instance_of(runtime);
+    struct weft_slab_cache *cache = cache_of(runtime);
     if (!fn) {
         return -EINVAL;
     }
-    struct weft_task_options merged = { 0 };
-    if (options) {
-        int rc = weft_options_read(&merged, sizeof merged, options);
-        if (rc != 0) {
-            return rc;
-        }
-    }
-    if (base) {
-        merge(&merged, base);
-    }
-    if (merged.stack_size > WEFT_STACK_LARGEST || merged.guard_size > WEFT_STACK_LARGEST) {
-        return -EINVAL;
-    }
-    if (weft_unlikely(a_load(&runtime->starved, RELAXED))) {
+    if (weft_unlikely(a_load(&runtime->starved, RELAXED) && !weft_sched_stacks_left(runtime))) {
         return -ENOMEM; /* R7: no stack is left for it */
     }
-    struct weft_task *task = weft_slab_alloc(&instance->tasks, cache_of(runtime));
+    struct weft_task *task = weft_slab_alloc(&instance->tasks, cache);
     if (!task) {
         return -ENOMEM;
     }
@@ -166,10 +169,10 @@ int weft_task_make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, co
     a_store(&task->waitq.word, 0u, RELAXED);
     weft_scope_init(&task->scope);
     a_store(&task->ext, NULL, RELAXED);
-    if (options || base) {
-        int rc = ext_make(task, runtime, &merged);
+    if (weft_unlikely(options || base)) {
+        int rc = apply_options(task, runtime, options, base);
         if (rc != 0) {
-            weft_slab_free(&instance->tasks, cache_of(runtime), task);
+            weft_slab_free(&instance->tasks, cache, task);
             return rc;
         }
     }
@@ -193,9 +196,8 @@ static const struct weft_task_hooks *hooks_of(struct weft_task *task)
 
 /* A foreign spawn is counted before it looks at the phase, and destroy sets the phase before it looks at the counts: either the spawn
  * is refused, or destroy waits for its task. */
-static int count_queued(struct weft_runtime *runtime, bool forced)
+static int count_queued(struct weft_runtime *runtime, struct weft_worker *worker, bool forced)
 {
-    struct weft_worker *worker = weft_worker_self();
     if (weft_likely(worker && worker->runtime == runtime)) {
         a_count(&worker->counters.queued, 1u);
         return 0;
@@ -221,7 +223,7 @@ int weft_task_publish(struct weft_task *task, enum weft_task_state state, unsign
         return -ESHUTDOWN;
     }
     if (state == WEFT_TASK_QUEUED) {
-        int rc = count_queued(runtime, forced);
+        int rc = count_queued(runtime, worker, forced);
         if (rc != 0) {
             return rc;
         }
@@ -509,7 +511,7 @@ int weft_task_launch(struct weft_task *task)
     if (weft_task_state(task) != WEFT_TASK_NEW) {
         return -EALREADY;
     }
-    int rc = count_queued(runtime, false);
+    int rc = count_queued(runtime, weft_worker_self(), false);
     if (rc != 0) {
         return rc;
     }

@@ -130,7 +130,7 @@ unsigned os_cpu_quota(const char *cgroup_file, const char *mount_root)
 }
 
 bool os_shadow_stack_active(void) { return false; }
-uint32_t os_fork_generation(void) { return 0; }
+_Atomic uint32_t os_forks;
 
 void os_fork_hooks(void (*prepare)(void), void (*resume)(void)) { (void)prepare, (void)resume; }
 
