@@ -38,7 +38,8 @@ struct weft_participant {
     enum weft_participant_state state;
     /* The work at hand; what it means is the owner's (map.c, imap.c). */
     struct weft_range range;
-    _Atomic uint32_t hungry;
+    _Atomic uint32_t hungry;  /* a thief waits for what it may put back */
+    _Atomic size_t sheddable; /* how much of the chunk at hand it had not begun when it took it */
     size_t at, limit, chunk;
     size_t ok, failed, cancelled, first_failed;
     int first_error;
@@ -63,7 +64,7 @@ struct weft_crew {
     _Atomic uint32_t refs;
     struct weft_participant *participants; /* all but REVOKED */
     struct weft_participant *asked;        /* one request at a time stands in the pool's FIFO */
-    unsigned active;                       /* ACTIVE */
+    _Atomic unsigned active;               /* ACTIVE; changed under the lock */
     unsigned running;                      /* not blocked: ASKED, INVITED, or ACTIVE and not in a wait */
     unsigned limit;
     struct weft_caller caller;

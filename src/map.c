@@ -145,17 +145,29 @@ static bool steal(struct map *map, struct weft_participant *participant)
     return stolen;
 }
 
+/* Under the lock. */
+static bool others_can_shed(struct weft_crew *crew, const struct weft_participant *participant)
+{
+    for (struct weft_participant *other = crew->participants; other; other = other->next) {
+        if (other != participant && a_load(&other->sheddable, RELAXED) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Nothing to steal: the others may put something back within the next item. */
 static bool steal_patiently(struct map *map, struct weft_participant *participant)
 {
+    struct weft_crew *crew = &map->crew;
     for (unsigned i = 0; i < HUNGRY_SPINS; i++) {
         if (steal(map, participant)) {
             return true;
         }
-        weft_lock(&map->crew.lock);
-        bool alone = map->crew.active == 1;
-        weft_unlock(&map->crew.lock);
-        if (alone || a_load(&map->crew.stop, RELAXED)) {
+        weft_lock(&crew->lock);
+        bool worth_it = others_can_shed(crew, participant);
+        weft_unlock(&crew->lock);
+        if (!worth_it || a_load(&crew->stop, RELAXED)) {
             return false;
         }
         for (unsigned pause = 0; pause < 8; pause++) {
@@ -171,6 +183,7 @@ static void run_items(struct map *map, struct weft_participant *participant, siz
 {
     participant->at = begin;
     participant->limit = end;
+    a_store(&participant->sheddable, end - begin - 1, RELAXED);
     while (participant->at < participant->limit) {
         size_t index;
         int rc = call_unit(map, participant->at, &index);
@@ -195,6 +208,7 @@ static void run_items(struct map *map, struct weft_participant *participant, siz
         }
         participant->at++;
     }
+    a_store(&participant->sheddable, 0u, RELAXED);
     participant->limit = participant->at; /* between chunks nothing is to be shed */
 }
 
@@ -244,7 +258,7 @@ static void work(struct weft_crew *crew, struct weft_participant *participant)
     while (!a_load(&crew->stop, RELAXED)) {
         size_t most = map->chunk ? map->chunk : participant->chunk;
         if (!weft_range_take(&participant->range, most, map->chunk != 0, &begin, &end)) {
-            if (!steal(map, participant) && !steal_patiently(map, participant)) {
+            if (!steal_patiently(map, participant)) {
                 return;
             }
             continue;

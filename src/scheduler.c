@@ -2,14 +2,14 @@
 
 #include <stdlib.h>
 
-/* How long a worker that has run dry searches before it sleeps (design: one searcher about 1 ms, others 50 us; bench/bench_region.c
+/* How long a worker that has run dry searches before it sleeps (design: one searcher somewhat over 1 ms, others 50 us; bench/bench_region.c
  * prints the regions that chose it). The simulator's spins are tiny. */
 #ifdef WEFT_SIM
 #define SEARCH_LONG_US 0
 #define SEARCH_SHORT_US 0
 #define DEQUE_CAPACITY 2
 #else
-#define SEARCH_LONG_US 1000
+#define SEARCH_LONG_US 1100
 #define SEARCH_SHORT_US 50
 #define DEQUE_CAPACITY 256
 #endif

@@ -10,7 +10,11 @@
 #include "sanitize.h"
 #include "tasks.h"
 
+static _Atomic int begun;
+
 /* ---- R3: idle ---- */
+
+#if !WEFT_ASAN && !WEFT_TSAN /* their own threads and signals are no business of ours */
 
 struct usage {
     long ticks, switches, threads;
@@ -73,8 +77,6 @@ static struct weft_runtime *named(const char *name, unsigned workers)
     return runtime;
 }
 
-static _Atomic int begun;
-
 static int block(void *arg, void **value)
 {
     (void)arg, (void)value;
@@ -89,7 +91,6 @@ static unsigned parked(struct weft_runtime *runtime)
     return stats.workers_parked;
 }
 
-#if !WEFT_ASAN && !WEFT_TSAN /* their own threads and signals are no business of ours */
 /* The one test that has to let time pass. Also with tasks that wait without a deadline, and one that waits for long. */
 Test(worker, idle_workers_use_no_cpu_and_make_no_context_switches_R3_H33)
 {
