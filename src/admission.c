@@ -212,6 +212,8 @@ int weft_admission_wait(struct weft_admission *admission, struct weft_request *r
         int rc = 1;
         if (take_now(admission, tail, request)) {
             rc = 0;
+        } else if (a_load(&admission->shuts, RELAXED) != request->shuts) {
+            rc = -ESHUTDOWN; /* the group was killed between the caller's entry and here */
         } else if (request->member && closes_the_circle(admission, tail)) {
             rc = -EDEADLK;
         } else if (deadline != WEFT_FOREVER && os_now() >= deadline) {
@@ -318,6 +320,7 @@ void weft_admission_shut(struct weft_admission *admission)
 {
     struct weft_waiter *ready = NULL;
     struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    a_add(&admission->shuts, 1u, RELEASE);
     bool again = true;
     while (again) {
         again = false;

@@ -45,11 +45,13 @@ struct weft_caller {
 struct weft_request {
     struct weft_waiter waiter; /* kind ONE: a spawner; kind LINK: a participant */
     struct weft_token *token;
-    const void *work; /* WEFT_WORK of the map or imap that asks, or NULL */
+    const void *work;         /* WEFT_WORK of the map or imap that asks, or NULL */
+    struct weft_group *group; /* of that work */
     struct weft_caller caller;
-    bool member;                                 /* the caller holds a slot of this pool */
-    bool essential;                              /* without it the caller's work stands still */
-    bool ended;                                  /* by the group's kill or close, not by a grant */
+    uint32_t shuts; /* of the admission, read before the caller entered its group: -ESHUTDOWN if a kill has come since */
+    bool member;    /* the caller holds a slot of this pool */
+    bool essential; /* without it the caller's work stands still */
+    bool ended;     /* by the group's kill or close, not by a grant */
     void (*grant)(struct weft_request *request); /* under the queue's lock: short */
 };
 
@@ -64,10 +66,11 @@ struct weft_admission {
     bool held, reached;
     struct weft_loan *loans; /* under the queue's lock */
     _Atomic uint32_t loan_count;
+    _Atomic uint32_t shuts; /* how often the queue was shut; changed under its lock */
     struct weft_group *group;
 };
 
-/* Work that is no task, as `awaited` names it: tasks are followed further, others are not. */
+/* Work that is no task, as `awaited` names it. */
 #define WEFT_WORK(object) ((const void *)((uintptr_t)(object) | 1u))
 
 void weft_admission_init(struct weft_admission *admission, size_t size, struct weft_group *group);
@@ -136,8 +139,16 @@ struct weft_lending {
     bool members;          /* loans of further memberships are open, too */
 };
 void weft_lending_begin(struct weft_lending *lending, struct weft_slot *slot, const struct weft_wait *wait);
-/* Says what the code on this slot waits for from now on; returns what it said before. */
-const void *weft_await(struct weft_slot *slot, const void *awaited);
+/* Who waits for work, for the walk of loan.c: on the stack or in the frame of whoever waits. */
+struct weft_waiting {
+    struct weft_waiting *next, *previous, *todo;
+    const struct weft_wait *wait;
+    struct weft_caller caller;
+    bool seen;
+};
+void weft_waiting_begin(struct weft_waiting *me, const struct weft_wait *wait);
+void weft_waiting_end(struct weft_waiting *me);
+bool weft_pools_exist(void); /* else nobody needs to say that it waits */
 void weft_lending_end(struct weft_lending *lending, struct weft_slot *slot);
 
 #endif

@@ -79,24 +79,28 @@ void weft_crew_init(struct weft_crew *crew, const struct weft_crew_ops *ops, str
 {
     *crew = (struct weft_crew){ .ops = ops, .runtime = runtime, .caller = weft_caller_self() };
     crew->work = (struct weft_work){ .group = group, .retain = work_retain, .kill = work_kill };
+    crew->shuts = group ? a_load(&group->admission.shuts, ACQUIRE) : 0;
     crew->limit = weft_instance_of(runtime)->workers_running;
     a_store(&crew->refs, 1u, RELAXED);
 }
 
 void weft_crew_call(struct weft_crew *crew)
 {
-    struct weft_slot *slot = weft_slot_self();
     crew->lent_for = (struct weft_wait){ .awaited = WEFT_WORK(crew) };
-    crew->awaited_before = weft_await(slot, WEFT_WORK(crew));
-    weft_lending_begin(&crew->lending, slot, &crew->lent_for);
-    weft_loans_look_again();
+    crew->listed = weft_pools_exist();
+    if (crew->listed) {
+        weft_waiting_begin(&crew->waiting, &crew->lent_for);
+        weft_lending_begin(&crew->lending, weft_slot_self(), &crew->lent_for);
+        weft_loans_look_again();
+    }
 }
 
 void weft_crew_return(struct weft_crew *crew)
 {
-    struct weft_slot *slot = weft_slot_self();
-    weft_lending_end(&crew->lending, slot);
-    a_store(&slot->awaited, crew->awaited_before, RELEASE);
+    if (crew->listed) {
+        weft_lending_end(&crew->lending, weft_slot_self());
+        weft_waiting_end(&crew->waiting);
+    }
 }
 
 /* ---- participants ---- */
@@ -128,8 +132,11 @@ static struct weft_participant *participant_make(struct weft_crew *crew)
         participant->crew = crew;
         participant->chunk = 1;
         participant->first_failed = WEFT_NO_INDEX;
-        participant->request =
-            (struct weft_request){ .token = &participant->token, .work = WEFT_WORK(crew), .caller = crew->caller };
+        participant->request = (struct weft_request){ .token = &participant->token,
+                                                      .work = WEFT_WORK(crew),
+                                                      .group = crew->work.group,
+                                                      .caller = crew->caller,
+                                                      .shuts = crew->shuts };
         weft_scope_init(&participant->scope);
         weft_crew_retain(crew);
     }

@@ -70,7 +70,9 @@ struct weft_crew {
     struct weft_caller caller;
     struct weft_lending lending; /* the caller's slots, while it waits for this */
     struct weft_wait lent_for;
-    const void *awaited_before;
+    struct weft_waiting waiting;
+    bool listed;            /* as waiting */
+    uint32_t shuts;         /* of the pool, before the crew entered the group */
     _Atomic uint32_t stop;  /* nothing more begins */
     int stop_reason;        /* of a kill; 0: an error stopped it */
     struct weft_waitq over; /* who waits until none is active */

@@ -1,27 +1,31 @@
 /* Loans: who may have the slot of a member that waits for work (contract P6).
  *
  * A loan is for a request if the lender waits for what has made it:
- *   - the work that the lender waits for stands in the request's chain of callers (its map, the task it gets, a member of the group it
- *     joins);
- *   - or a task that it waits for waits in turn for something in that chain;
- *   - or the lender's work stands in the queue of a pool, and the chain holds a slot of that pool, or of one that is waited for in turn:
- *     then the lender waits for that slot. This is what ends A -> B in one place and B -> A in another.
- * The first two are looked at whenever a request or a loan is new, under that pool's lock. The third needs the queues of all pools at once:
- * look_again takes pools_lock and then every queue with waiters in it; nobody else holds two queues. It runs only while some loan is
- * open, when a wait for work or for a slot begins. The wait is published (seq_cst) before the look at `loans_open`, and a loan is
- * counted (seq_cst) before its opener looks at the waits: one of the two sees the other. */
+ *   1. the work that the lender waits for stands in the request's chain of callers: its map, the task it gets, a member of the group it
+ *      joins, the imap it reads;
+ *   2. or in the chain of somebody who waits for a piece of that chain: a task that is got, an imap that is read;
+ *   3. or the lender's work stands in the queue of a pool, and the chain holds a slot of that pool, or of one that is waited for in turn:
+ *      then the lender waits for that slot. This is what ends A -> B in one place and B -> A in another.
+ * The first is looked at whenever a request or a loan is new, under that pool's lock. The others need all that wait for work, which are
+ * listed in `waiting` as long as there are pools, and all queues at once: look_again takes pools_lock and then every queue with waiters in
+ * it; nobody else holds two queues. It runs when a wait for work or for a slot begins, and when a loan comes back, as long as any loan is
+ * open. Each of them puts itself where look_again finds it before it looks at `loans_open` (seq_cst); whoever opens a loan counts it
+ * (seq_cst) and then looks: one of the two sees the other. What is walked stands still: callers wait for what they called, and who is
+ * listed cannot leave the list while pools_lock is held. */
 #include "admission.h"
 
 /* All pools of the process that may have loans. */
 static struct weft_lock pools_lock;
 static struct weft_admission *pools;
-static _Atomic uint32_t loans_open;
+static _Atomic uint32_t loans_open, pool_count;
+static struct weft_waiting *waiting;
 
 void weft_loans_add_pool(struct weft_admission *admission)
 {
     weft_lock(&pools_lock);
     admission->next_pool = pools;
     pools = admission;
+    a_add(&pool_count, 1u, SEQ_CST);
     weft_unlock(&pools_lock);
 }
 
@@ -31,6 +35,7 @@ void weft_loans_remove_pool(struct weft_admission *admission)
     for (struct weft_admission **link = &pools; *link; link = &(*link)->next_pool) {
         if (*link == admission) {
             *link = admission->next_pool;
+            a_sub(&pool_count, 1u, RELAXED);
             break;
         }
     }
@@ -98,39 +103,6 @@ static bool names(const struct weft_wait *wait, const void *object, struct weft_
     return group && wait->awaited == WEFT_WORK(group);
 }
 
-/* One task further: what the awaited task waits for itself. Records and slots are type-stable; a stale look finds another wait's work,
- * which is no work of this chain. */
-static const void *awaited_by(const void *awaited)
-{
-    if (!awaited || (uintptr_t)awaited & 1) {
-        return NULL;
-    }
-    const struct weft_task *task = awaited;
-    if (weft_task_state(task) != WEFT_TASK_RUNNING) {
-        return NULL;
-    }
-    struct weft_slot *slot = a_load(&task->scope.slot, ACQUIRE);
-    return slot && a_load(&slot->scope, ACQUIRE) == &task->scope ? a_load(&slot->awaited, SEQ_CST) : NULL;
-}
-
-enum { HOPS = 64 }; /* of tasks that wait for tasks: a bound for circles */
-
-static bool leads_to(const struct weft_wait *wait, const void *object, struct weft_task *task)
-{
-    if (names(wait, object, task)) {
-        return true;
-    }
-    for (size_t i = 0; i <= wait->n_tasks; i++) {
-        const void *next = i < wait->n_tasks ? wait->tasks[i] : wait->awaited;
-        for (unsigned hop = 0; hop < HOPS && (next = awaited_by(next)) != NULL; hop++) {
-            if (next == object) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
 bool weft_caller_outward(struct weft_caller *at, const void **work, struct weft_group **group)
 {
     struct weft_frame *frame = participation(at->frame);
@@ -142,34 +114,89 @@ bool weft_caller_outward(struct weft_caller *at, const void **work, struct weft_
     return true;
 }
 
-/* Walks the request's callers outward. They all wait, so what they are on stands still. */
 bool weft_loan_is_for(const struct weft_loan *loan, const struct weft_request *request)
 {
-    if (request->work && leads_to(loan->wait, request->work, NULL)) {
+    if (request->work && names(loan->wait, request->work, NULL)) {
         return true;
     }
     struct weft_caller at = request->caller;
     const void *work;
     struct weft_group *group;
     while (weft_caller_outward(&at, &work, &group)) {
-        if (leads_to(loan->wait, work, NULL) || (group && loan->wait->awaited == WEFT_WORK(group))) {
+        if (names(loan->wait, work, NULL) || (group && loan->wait->awaited == WEFT_WORK(group))) {
             return true;
         }
     }
-    return at.task && leads_to(loan->wait, at.task, at.task);
+    return at.task && names(loan->wait, at.task, at.task);
 }
 
-/* Does anybody in the request's chain hold a slot of this pool? */
-static bool chain_holds(const struct weft_request *request, const struct weft_admission *admission)
+/* ---- the walk upward; under pools_lock ---- */
+
+/* What is looked for: work that `wait` names, or, if that is NULL, a caller that holds a slot of a pool that is reached. */
+struct search {
+    const struct weft_wait *wait;
+    struct weft_waiting *todo; /* waiters for what the walk has met, whose chains are still to be walked */
+};
+
+static bool at_object(struct search *search, const void *object, struct weft_task *task, struct weft_group *group)
 {
-    struct weft_caller at = request->caller;
-    const void *work;
-    struct weft_group *group;
-    do {
-        if (weft_caller_holds(at, admission)) {
+    const void *group_work = group ? WEFT_WORK(group) : NULL;
+    if (search->wait && (names(search->wait, object, task) || (group && search->wait->awaited == group_work))) {
+        return true;
+    }
+    for (struct weft_waiting *other = waiting; other; other = other->next) {
+        if (!other->seen && (names(other->wait, object, task) || (group && other->wait->awaited == group_work))) {
+            other->seen = true;
+            other->todo = search->todo;
+            search->todo = other;
+        }
+    }
+    return false;
+}
+
+static bool holds_reached_slot(struct weft_caller at)
+{
+    for (struct weft_admission *pool = pools; pool; pool = pool->next_pool) {
+        if (pool->held && pool->reached && weft_caller_holds(at, pool)) {
             return true;
         }
-    } while (weft_caller_outward(&at, &work, &group));
+    }
+    return false;
+}
+
+static bool at_caller(struct search *search, struct weft_caller at)
+{
+    for (;;) {
+        const void *work;
+        struct weft_group *group;
+        if (!search->wait && holds_reached_slot(at)) {
+            return true;
+        }
+        if (!weft_caller_outward(&at, &work, &group)) {
+            return at.task && at_object(search, at.task, at.task, NULL);
+        }
+        if (at_object(search, work, NULL, group)) {
+            return true;
+        }
+    }
+}
+
+static bool search_upward(const struct weft_request *request, const struct weft_wait *wait)
+{
+    struct search search = { .wait = wait };
+    for (struct weft_waiting *other = waiting; other; other = other->next) {
+        other->seen = false;
+    }
+    if ((request->work && at_object(&search, request->work, NULL, request->group)) || at_caller(&search, request->caller)) {
+        return true;
+    }
+    while (search.todo) {
+        struct weft_waiting *next = search.todo;
+        search.todo = next->todo;
+        if (at_caller(&search, next->caller)) {
+            return true;
+        }
+    }
     return false;
 }
 
@@ -195,18 +222,13 @@ static bool any_queued(const struct weft_admission *admission, queued_test *test
 /* The lender cannot go on unless this request is granted. */
 static bool needed_by(const struct weft_request *request, const void *loan)
 {
-    return request->essential && weft_loan_is_for(loan, request);
+    return request->essential && search_upward(request, ((const struct weft_loan *)loan)->wait);
 }
 
 static bool holds_reached(const struct weft_request *request, const void *unused)
 {
     (void)unused;
-    for (struct weft_admission *pool = pools; pool; pool = pool->next_pool) {
-        if (pool->held && pool->reached && chain_holds(request, pool)) {
-            return true;
-        }
-    }
-    return false;
+    return search_upward(request, NULL);
 }
 
 /* Marks the pools whose slots the lender waits for, directly or through others that wait for slots. */
@@ -238,7 +260,7 @@ static bool lend_one(struct weft_admission *admission, struct weft_waiter **read
         do {
             waiter = waiter->next;
             struct weft_request *request = weft_request_of(waiter);
-            if (weft_loan_is_for(loan, request) || holds_reached(request, NULL)) {
+            if (search_upward(request, loan->wait) || holds_reached(request, NULL)) {
                 (void)weft_admission_hand_over(admission, &admission->tail, request, loan, ready);
                 return true;
             }
@@ -345,23 +367,47 @@ void weft_lending_end(struct weft_lending *lending, struct weft_slot *slot)
     }
 }
 
-const void *weft_await(struct weft_slot *slot, const void *awaited)
+void weft_waiting_begin(struct weft_waiting *me, const struct weft_wait *wait)
 {
-    const void *before = a_load(&slot->awaited, RELAXED);
-    a_store(&slot->awaited, awaited, SEQ_CST);
-    return before;
+    me->wait = wait;
+    me->caller = weft_caller_self();
+    me->previous = NULL;
+    weft_lock(&pools_lock);
+    me->next = waiting;
+    if (me->next) {
+        me->next->previous = me;
+    }
+    waiting = me;
+    weft_unlock(&pools_lock);
 }
+
+void weft_waiting_end(struct weft_waiting *me)
+{
+    weft_lock(&pools_lock);
+    *(me->previous ? &me->previous->next : &waiting) = me->next;
+    if (me->next) {
+        me->next->previous = me->previous;
+    }
+    weft_unlock(&pools_lock);
+}
+
+bool weft_pools_exist(void) { return a_load(&pool_count, RELAXED) > 0; }
 
 static void lend_and_sleep(struct weft_slot *slot, const struct weft_wait *wait,
                            void (*sleep)(struct weft_slot *slot, const struct weft_wait *wait))
 {
+    if (!weft_pools_exist()) {
+        sleep(slot, wait);
+        return;
+    }
     struct weft_lending lending;
-    const void *before = weft_await(slot, wait->awaited);
+    struct weft_waiting me;
+    weft_waiting_begin(&me, wait);
     weft_lending_begin(&lending, slot, wait);
     weft_loans_look_again();
     sleep(slot, wait);
     weft_lending_end(&lending, slot);
-    a_store(&slot->awaited, before, RELEASE);
+    weft_waiting_end(&me);
 }
 
 static void hold_for_fork(bool hold) { (hold ? weft_lock : weft_unlock)(&pools_lock); }

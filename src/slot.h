@@ -32,7 +32,6 @@ struct weft_slot {
     _Atomic uint64_t claim;
     _Atomic uint32_t go; /* of a foreign thread: futex; whoever claimed it while PARKED sets it, once it has let go of the waiter */
     _Atomic(struct weft_scope *) scope;
-    _Atomic(const void *) awaited; /* the task, group, map or imap whose end it waits for, or NULL: loans follow it */
     struct weft_frame *frame;
     struct weft_task *task;       /* what runs here; NULL on a foreign thread outside items */
     struct weft_runtime *runtime; /* of a fiber; NULL of a foreign thread */
@@ -54,7 +53,6 @@ static inline unsigned weft_claim_state(uint64_t claim) { return (unsigned)(clai
 static inline void weft_slot_reset(struct weft_slot *slot)
 {
     a_store(&slot->scope, NULL, RELAXED);
-    a_store(&slot->awaited, NULL, RELAXED);
     slot->frame = NULL;
     slot->task = NULL;
     slot->raw = 0;

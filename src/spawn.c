@@ -13,6 +13,7 @@ static int wait_for_slot(struct weft_group *group, struct weft_request *request,
     if (deadline == WEFT_NOWAIT) {
         return -EAGAIN;
     }
+    request->shuts = a_load(&group->admission.shuts, ACQUIRE);
     a_add(&group->extras, 1u, ACQ_REL);
     int rc = weft_group_enter(group, &killing);
     if (rc == 0) {

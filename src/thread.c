@@ -7,7 +7,7 @@
 struct foreign {
     struct weft_slot slot;
     struct weft_thread thread;
-    uint64_t pad[3]; /* the slab links free objects through their last bytes */
+    uint64_t slab_link; /* the last bytes of a free object are the slab's */
 };
 
 static struct weft_slab foreigners;
@@ -66,7 +66,7 @@ static void remember_exit(struct weft_thread *thread) { (void)pthread_setspecifi
 
 __attribute__((constructor)) static void start(void)
 {
-    weft_slab_init(&foreigners, sizeof(struct foreign), NULL);
+    weft_slab_init(&foreigners, (sizeof(struct foreign) + 63) / 64 * 64, NULL);
 #ifndef WEFT_SIM
     if (pthread_key_create(&exit_key, forget) != 0) {
         weft_panic("no thread-specific key is left for weft");

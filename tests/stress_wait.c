@@ -28,7 +28,7 @@ static unsigned tokens; /* under the queue's lock */
 static uint64_t seed;
 static _Atomic bool stop;
 static _Atomic uint64_t given, missed;
-static _Atomic int leaving;
+static _Atomic int begun, leaving;
 
 static bool take(void *arg)
 {
@@ -80,6 +80,7 @@ static int wait_again_and_again(void *arg, void **value)
 {
     (void)value;
     struct waiter *waiter = arg;
+    gate_open(&begun);
     while (!a_load(&stop, RELAXED)) {
         struct weft_wait wait = { .deadline = some_deadline(&waiter->random), .cancellable = true };
         switch (weft_wait_until(&queue, take, NULL, &wait)) {
@@ -143,6 +144,7 @@ int main(int argc, char **argv)
             return 2;
         }
     }
+    gate_wait(&begun, FIBERS + FOREIGNERS); /* a task that is killed before would never begin */
     int64_t end = os_now() + seconds * WEFT_SEC;
     while (os_now() < end) {
         struct waiter *victim = &waiters[next_random(&random) % FIBERS];

@@ -341,8 +341,8 @@ static _Atomic int timed_out, killed_first;
 static int sleep_until_deadline(void *arg, void **value)
 {
     (void)value;
-    int64_t deadline = *(int64_t *)arg;
-    gate_open(&begun);
+    int64_t deadline = weft_after(50000);
+    atomic_store((_Atomic int64_t *)arg, deadline);
     int rc = weft_task_join(spare, deadline);
     CHECK(rc == -ETIMEDOUT || rc == -ECANCELED);
     if (rc == -ETIMEDOUT) {
@@ -358,21 +358,21 @@ static int sleep_until_deadline(void *arg, void **value)
 Test(cancel_point, kill_beside_the_deadline_is_delivered_exactly_once_H21)
 {
     const int rounds = weft_test_full() ? 20000 : 500;
-    for (int round = 0; round < rounds; round++) {
-        int64_t deadline = weft_after(20000 + next_random() % 50000);
-        atomic_store(&begun, 0);
+    bool both = false; /* a busy machine may miss one of them for long */
+    for (int round = 0; round < rounds || (!both && round < 40 * rounds); round++) {
+        _Atomic int64_t deadline = 0;
         struct weft_task *task = spawn_in(runtime, sleep_until_deadline, &deadline);
-        gate_wait(&begun, 1);
-        int64_t strike = deadline - 10000 + (int64_t)(next_random() % 20000);
+        wait_until(atomic_load(&deadline) != 0);
+        int64_t strike = atomic_load(&deadline) - 40000 + (int64_t)(next_random() % 60000);
         while (weft_now() < strike) {
         }
         cr_assert_eq(weft_task_kill(task, 0, WEFT_NOWAIT), 0);
         int error = finish_task(task).error;
         cr_assert_eq(error, 0, "round %d, line %d", round, -error - 10000);
+        both = atomic_load(&timed_out) > 0 && atomic_load(&killed_first) > 0;
     }
     cr_log_info("%d timed out first, %d were killed first\n", atomic_load(&timed_out), atomic_load(&killed_first));
-    cr_assert_gt(atomic_load(&timed_out), 0);
-    cr_assert_gt(atomic_load(&killed_first), 0);
+    cr_assert(both);
 }
 
 static _Atomic int wrongly_killed, survivors;

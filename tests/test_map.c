@@ -304,8 +304,6 @@ Test(map, what_is_wrong_is_refused_and_nothing_runs)
     options = (struct weft_map_options){ .struct_size = sizeof options, .on_error = WEFT_COLLECT + 1, .report = &report };
     cr_assert_eq(weft_group_map(pool, count_call, &runtime, 1, NULL, 0, NULL, 0, &options), -EINVAL);
     cr_assert_not(report.started);
-    options = (struct weft_map_options){ .struct_size = sizeof options, .deadline = -1 };
-    cr_assert_eq(weft_group_map(pool, count_call, &runtime, 1, NULL, 0, NULL, 0, &options), -EINVAL);
     struct {
         struct weft_map_options known;
         uint64_t more;

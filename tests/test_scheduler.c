@@ -1,4 +1,5 @@
-/* scheduler: whatever is ready runs as soon as a worker is free (contract R9), nobody starves (H32), and waits need no memory (R7). */
+/* scheduler: whatever is ready runs as soon as a worker is free (contract R9), nobody starves (H32), and waits need no memory (R7).
+ * WEFT_TEST_WORKERS says with how many workers, where the case does not ask for its own number. */
 #include "testing.h"
 
 #include "sanitize.h"

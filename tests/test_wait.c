@@ -281,7 +281,8 @@ Test(wait, token_timeout_and_kill_at_once_lose_nothing_H21_H22_H23)
 {
     const int rounds = weft_test_full() ? 200000 : 2000;
     int given = 0, late = 0, killed = 0;
-    for (int round = 0; round < rounds; round++) {
+    bool all = false; /* a busy machine may miss one of them for long */
+    for (int round = 0; round < rounds || (!all && round < 40 * rounds); round++) {
         struct collision collision = { .deadline = os_now() + 2000 + next_random() % 20000 };
         struct weft_task *task = spawn_in(runtime, collide, &collision);
         if (round % 4 != 0) {
@@ -307,11 +308,10 @@ Test(wait, token_timeout_and_kill_at_once_lose_nothing_H21_H22_H23)
         given += collision.rc == 0;
         late += collision.rc == -ETIMEDOUT;
         killed += collision.rc == -ECANCELED;
+        all = given > 0 && late > 0 && killed > 0;
     }
     cr_log_info("seed 20240607: %d got the token, %d timed out, %d were killed\n", given, late, killed);
-    cr_assert_gt(given, 0);
-    cr_assert_gt(late, 0);
-    cr_assert_gt(killed, 0);
+    cr_assert(all);
 }
 
 /* The same for a foreign thread: token against timeout. The kernel's timers are some 50 us late. */
