@@ -614,8 +614,10 @@ int weft_imap_destroy(struct weft_imap *imap)
     weft_imap_close(imap);
     struct weft_wait wait = { .deadline = OS_FOREVER };
     if (rc == 0) {
+        weft_crew_call(&imap->crew); /* what still runs may need the caller's slot */
         (void)weft_wait_until(&imap->source_task->waitq, weft_task_is_finished, imap->source_task, &wait);
         weft_crew_wait_over(&imap->crew);
+        weft_crew_return(&imap->crew);
     }
     weft_crew_release(&imap->crew);
     return 0;

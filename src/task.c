@@ -278,7 +278,13 @@ static void drop_value(struct weft_task *task)
 
 void weft_task_release(struct weft_task *task)
 {
-    if (!task || a_sub(&task->refs, 1u, ACQ_REL) != 1) {
+    if (!task) {
+        return;
+    }
+    if (weft_unlikely(weft_task_state(task) == WEFT_TASK_ENDING)) {
+        (void)weft_task_settled(task); /* its end has a reference still; whoever saw it leave its group is to be the last (T6) */
+    }
+    if (a_sub(&task->refs, 1u, ACQ_REL) != 1) {
         return;
     }
     if (weft_task_state(task) != WEFT_TASK_NEW) {

@@ -5,7 +5,7 @@
 
 #include "gate.h"
 
-enum { MOST_DEPTH = 5, WIDTH = 3 };
+enum { MOST_DEPTH = 5, WIDTH = 2 };
 
 static struct weft_runtime *runtime;
 static struct weft_group *pools[2];
@@ -177,7 +177,7 @@ static void two_chains(unsigned way)
 {
     runtime = runtime_make();
     for (size_t size = 1; size <= 2; size++) {
-        for (int round = 0; round < 60; round++) {
+        for (int round = 0; round < 20; round++) {
             struct level levels[2];
             struct weft_task *tasks[4];
             a_store(&leaves, 0u, RELAXED);
@@ -359,5 +359,44 @@ Test(loan, coming_back_never_waits_and_the_debt_is_paid)
     cr_assert_eq(strangers, 1);
     cr_assert_eq(weft_pool_free_count(pool), 1);
     cr_assert_eq(weft_group_destroy(pool), 0);
+    cr_assert_eq(weft_runtime_destroy(runtime), 0);
+}
+
+/* Who destroys an imap waits for its running items like a reader. */
+static int map_after_gate(void *ctx, void *item, void **result)
+{
+    (void)item, (void)result;
+    check_eq(gate_pass(&gate), 0);
+    return weft_group_map(ctx, map_item, &(struct level){ 0 }, 3, NULL, 0, NULL, 0, NULL);
+}
+
+static int leave_and_destroy(void *arg, void **result)
+{
+    (void)arg, (void)result;
+    struct weft_array array = { .base = &gate, .stride = 1, .n = 1 };
+    struct weft_source source = { weft_array_next, &array, NULL };
+    struct weft_item item;
+    check_eq(weft_group_imap(pools[1], &source, 1, map_after_gate, pools[0], NULL, &the_imap), 0);
+    until(gate_waiting(&gate) == 1);
+    check_eq(weft_imap_next(the_imap, &item, WEFT_NOWAIT), -ETIMEDOUT);
+    gate_open(&gate);
+    until(pool_queued(pools[0]) == 1); /* the item wants my slot */
+    check_eq(weft_imap_destroy(the_imap), 0);
+    return 0;
+}
+
+Test(loan, destroy_of_an_imap_lends_too_H28)
+{
+    runtime = runtime_make();
+    for (int i = 0; i < 2; i++) {
+        pools[i] = pool_make(runtime, 1);
+    }
+    cr_assert_eq(weft_group_spawn(pools[0], leave_and_destroy, NULL, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(weft_group_join(pools[i], WEFT_FOREVER), 0);
+        cr_assert_eq(weft_pool_free_count(pools[i]), 1);
+        cr_assert_eq(weft_group_destroy(pools[i]), 0);
+    }
+    cr_assert_eq(leaves, 3);
     cr_assert_eq(weft_runtime_destroy(runtime), 0);
 }
