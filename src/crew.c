@@ -340,6 +340,25 @@ static void revoke(struct weft_crew *crew, struct weft_participant **withdrawn)
     }
 }
 
+static void free_withdrawn(struct weft_participant *withdrawn)
+{
+    while (withdrawn) {
+        struct weft_participant *participant = withdrawn;
+        withdrawn = participant->next;
+        weft_task_unmake(participant->task);
+        participant_free(participant);
+    }
+}
+
+void weft_crew_revoke(struct weft_crew *crew)
+{
+    struct weft_participant *withdrawn = NULL;
+    weft_lock(&crew->lock);
+    revoke(crew, &withdrawn);
+    weft_unlock(&crew->lock);
+    free_withdrawn(withdrawn);
+}
+
 bool weft_crew_over(struct weft_crew *crew)
 {
     struct weft_participant *withdrawn = NULL;
@@ -349,12 +368,7 @@ bool weft_crew_over(struct weft_crew *crew)
         revoke(crew, &withdrawn);
     }
     weft_unlock(&crew->lock);
-    while (withdrawn) {
-        struct weft_participant *participant = withdrawn;
-        withdrawn = participant->next;
-        weft_task_unmake(participant->task);
-        participant_free(participant);
-    }
+    free_withdrawn(withdrawn);
     return over;
 }
 

@@ -95,7 +95,8 @@ void weft_crew_stop(struct weft_crew *crew, int reason);
 /* Waits until no participant is active; then those that have not begun never will. A kill of the caller meanwhile stops the crew,
  * and stays pending. */
 void weft_crew_wait_over(struct weft_crew *crew);
-bool weft_crew_over(struct weft_crew *crew); /* the same without waiting: false while one is active */
+void weft_crew_revoke(struct weft_crew *crew); /* those that have not begun will not: there is nothing left for them */
+bool weft_crew_over(struct weft_crew *crew);   /* the same without waiting: false while one is active */
 /* Between two items: once in a while lets what else is ready run (H32): a map is one turn of its worker otherwise, however long. */
 void weft_participant_relent(struct weft_participant *participant);
 /* Between two items: a kill that was meant for the last one, and its mask, do not meet the next. */

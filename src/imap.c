@@ -135,6 +135,7 @@ static bool is_over(struct weft_imap *imap)
 static void end_work(struct weft_imap *imap)
 {
     weft_drain_remove(weft_instance_of(imap->crew.runtime), &imap->drain);
+    weft_crew_revoke(&imap->crew); /* no request outlives the stay in the group */
     weft_group_end_work(&imap->crew.work);
     weft_crew_release(&imap->crew);
 }

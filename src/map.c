@@ -366,7 +366,7 @@ static void run(struct map *map, struct weft_participant *participant)
         (void)weft_timer_cancel(&map->timer);
     }
     if (map->options.progress) {
-        map->options.progress(map->ok + map->failed + map->cancelled, map->units, map->options.progress_arg);
+        map->options.progress(map->units - map->unbegun, map->units, map->options.progress_arg);
     }
 }
 

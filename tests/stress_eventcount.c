@@ -70,7 +70,8 @@ static void *submit(void *arg)
     while (!atomic_load(&stop)) {
         struct weft_task *tasks[4];
         unsigned kind = next_random(me) % 8, n = 1 + next_random(me) % 4;
-        int64_t sleep = next_random(me) % 200000;
+        /* Mostly shorter than a worker searches, sometimes longer: then it is the timekeeper's. */
+        int64_t sleep = next_random(me) % (next_random(me) % 4 == 0 ? 4000000 : 200000);
         for (unsigned i = 0; i < n; i++) {
             tasks[i] = kind == 0   ? spawn_in(me->runtime, sleep_a_little, &sleep)
                        : kind == 1 ? spawn_in(me->runtime, spawn_and_join, &sleep)

@@ -10,6 +10,12 @@
 #include "task.h"
 #include "tasks.h"
 
+#if WEFT_TSAN
+/* The process that is looked at starts threads. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "die_after_fork=0"; }
+#endif
+
 struct weft_task *parked_task; /* the debugger looks here */
 static _Atomic int begun;
 

@@ -186,8 +186,8 @@ Test(imap, a_source_that_ends_late_keeps_readers_waiting)
         cr_assert_eq(read_one(imap) + read_one(imap), 1);
         until(gate_waiting(&late) == 1);
         await_nothing(imap);
-        cr_assert_eq(weft_pool_free_count(pool), 2, "waiting for the source holds no slot");
-        cr_assert_eq(weft_group_len(pool), 0);
+        until(weft_pool_free_count(pool) == 2); /* waiting for the source holds no slot, once the last participant has left */
+        until(weft_group_len(pool) == 0);
         cr_assert_eq(weft_group_join(pool, WEFT_NOWAIT), -ETIMEDOUT, "but the group is not empty");
         gate_open(&late);
         check_end(imap);
@@ -320,13 +320,13 @@ Test(imap, an_items_failure_is_that_items)
     for (size_t i = 0; i < 3; i++) {
         struct weft_item item;
         cr_assert_eq(weft_imap_next(imap, &item, WEFT_FOREVER), 1);
-        cr_assert_eq(item.index, i);
+        cr_assert_eq(item.index, (size_t)i);
         cr_assert_eq(item.input, &numbers[i]);
         cr_assert_eq(item.status, i == 1 ? WEFT_FAILED : WEFT_OK);
         cr_assert_eq(item.error, i == 1 ? -EDOM : 0);
         cr_assert_eq(item.value == NULL, i == 1);
         if (item.value) {
-            cr_assert_eq(((struct thing *)item.value)->id, numbers[i]);
+            cr_assert_eq(((struct thing *)item.value)->id, (size_t)numbers[i]);
             value_free(item.value);
         }
     }

@@ -327,7 +327,6 @@ static int lend_and_come_back(void *pool, void **result)
     while (gate_waiting(&gate) == 0) { /* its item runs on my slot, lent by this wait */
         check_eq(weft_imap_next(the_imap, &item, weft_after(5 * WEFT_MSEC)), -ETIMEDOUT);
     }
-    check_eq(pool_queued(pool), 0);
     check_eq(weft_group_len(pool), 2);
     check_eq(gate_pass(&inner), 0); /* I am back although it still runs: the pool is over by one */
     check_eq(weft_imap_next(the_imap, &item, WEFT_FOREVER), 1);
@@ -344,14 +343,15 @@ Test(loan, coming_back_never_waits_and_the_debt_is_paid)
     until(gate_waiting(&gate) == 1 && gate_waiting(&inner) == 1);
     cr_assert_eq(weft_pool_free_count(pool), 0);
     cr_assert(weft_pool_full(pool));
-    a_store(&lender_back, false, SEQ_CST);
+    size_t queued = pool_queued(pool); /* the imap may have asked for one participant more than it has items */
     cr_assert_eq(os_thread_start(&thread, queue_stranger, pool, "stranger"), 0);
-    until(pool_queued(pool) == 1);
+    until(pool_queued(pool) == queued + 1);
     gate_open(&gate); /* the borrower ends: that pays the debt, and leaves no slot for the stranger */
     until(weft_group_len(pool) == 1);
     for (int i = 0; i < 200; i++) {
         weft_yield();
-        cr_assert_eq(pool_queued(pool), 1);
+        cr_assert_geq(pool_queued(pool), 1);
+        cr_assert_eq(strangers, 0);
     }
     gate_open(&inner);
     os_thread_join(thread);

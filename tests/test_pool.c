@@ -108,7 +108,7 @@ Test(pool, free_count_is_size_less_members)
     struct weft_group *pool = begin(3);
     for (size_t n = 0; n < 3; n++) {
         cr_assert_eq(weft_pool_free_count(pool), 3 - n);
-        cr_assert_eq(weft_pool_wait_available(pool, WEFT_FOREVER), 3 - n);
+        cr_assert_eq(weft_pool_wait_available(pool, WEFT_FOREVER), (int)(3 - n));
         cr_assert_not(weft_pool_full(pool));
         cr_assert_eq(weft_group_spawn(pool, pass_gate, &gate, NULL), 0);
     }

@@ -124,7 +124,7 @@ Test(wait, epoch_wraps_without_notice_H02) { run_on_both(wait_at_the_last_epoch)
 
 enum { MANY = 12 };
 static struct tokens shared;
-static _Atomic int order[MANY], places;
+static _Atomic int order[MANY], next_place, places;
 static pthread_t threads[MANY];
 static struct weft_task *tasks[MANY];
 static int numbers[MANY];
@@ -133,7 +133,8 @@ static int take_a_place(void *arg, void **value)
 {
     (void)value;
     CHECK(take_until(&shared, OS_FOREVER, true) == 0);
-    atomic_store(&order[*(int *)arg], atomic_fetch_add(&places, 1));
+    atomic_store(&order[*(int *)arg], atomic_fetch_add(&next_place, 1));
+    gate_open(&places);
     return 0;
 }
 
@@ -189,19 +190,23 @@ Test(wait, wake_all_wakes_all)
     cr_assert_eq(waiting(&shared), 0);
 }
 
-/* The oldest waiter is from a wait that has ended; what it was offered goes to the next. */
+/* The oldest waiter is from a wait that has ended, though its slot waits again; what it was offered goes to the next. */
 Test(wait, signal_to_one_that_has_left_goes_to_the_next_H23)
 {
     struct weft_slot *slot = weft_slot_self();
     struct weft_waiter stale = { .slot = slot, .kind = WEFT_WAITER_ONE, .epoch = weft_wait_begin(slot) };
     weft_wait_abandon(slot);
+    (void)weft_wait_begin(slot);
     struct weft_waiter *tail = weft_waitq_lock(&shared.queue);
     weft_waitq_link(&tail, &stale);
     weft_waitq_unlock(&shared.queue, tail);
     numbers[0] = 0;
     struct weft_task *task = spawn_in(runtime, take_a_place, &numbers[0]);
-    wait_until(waiting(&shared) == 2);
+    for (int64_t end = os_now() + GATE_PATIENCE; waiting(&shared) < 2 && os_now() < end;) { /* without a wait of its own */
+        os_thread_yield();
+    }
     cr_assert(give(&shared));
+    weft_wait_abandon(slot);
     cr_assert_eq(finish_task(task).error, 0);
     cr_assert_not(stale.fired);
     cr_assert_not(stale.linked);
@@ -226,6 +231,28 @@ Test(wait, kill_that_was_not_meant_does_not_end_a_wait_H45)
     cr_assert_not(weft_task_finished(task));
     wait_until(waiting(&shared) == 1);
     (void)give(&shared);
+    cr_assert_eq(finish_task(task).error, 0);
+}
+
+/* Both have come before the waiter runs again: the claim says TIMEOUT, the scope has a kill. */
+static int be_late_and_killed(void *arg, void **value)
+{
+    (void)arg, (void)value;
+    CHECK(take_until(&shared, OS_FOREVER, true) == -ECANCELED);
+    CHECK(weft_sleep_until(WEFT_NOWAIT) == 0); /* delivered */
+    return 0;
+}
+
+Test(wait, kill_wins_over_a_timeout_E5)
+{
+    struct weft_task *task = spawn_in(runtime, be_late_and_killed, NULL);
+    wait_until(waiting(&shared) == 1);
+    struct weft_slot *slot = a_load(&task->scope.slot, ACQUIRE);
+    uint64_t word;
+    wait_until(weft_claim_state(word = a_load(&slot->claim, SEQ_CST)) == WEFT_CLAIM_PARKED);
+    cr_assert(a_cas(&slot->claim, &word, weft_claim_make(weft_claim_epoch(word), WEFT_CLAIM_TIMEOUT), SEQ_CST, RELAXED));
+    cr_assert_eq(weft_scope_request(&task->scope, -EPIPE, true), 0); /* and nobody is woken for it */
+    weft_slot_ready(slot);
     cr_assert_eq(finish_task(task).error, 0);
 }
 

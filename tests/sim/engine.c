@@ -226,7 +226,7 @@ void sim_yield(void) { sim_step("yield", NULL, __builtin_return_address(0)); }
 unsigned sim_choose(unsigned n)
 {
     struct sim_engine *e = sim;
-    uint8_t token = e->replaying ? sim_replayed() : (uint8_t)(SIM_TOKEN_CHOICE + sim_random() % n);
+    uint8_t token = (uint8_t)(e->replaying ? sim_replayed() : SIM_TOKEN_CHOICE + sim_random() % n);
     sim_record(token);
     if (token < SIM_TOKEN_CHOICE || token >= SIM_TOKEN_CHOICE + n) {
         sim_fail("the schedule does not fit this program");
