@@ -101,7 +101,7 @@ const char *weft_strerror(int rc);
 /* ---- time ----
  *
  * Times are int64 nanoseconds of CLOCK_MONOTONIC. A wait takes an absolute deadline: WEFT_NOWAIT looks and does not
- * wait, WEFT_FOREVER has no end, anything else comes from weft_after; a negative one is -EINVAL. A wait never ends
+ * wait, WEFT_FOREVER has no end, anything else comes from weft_after; a negative one is in the past. A wait never ends
  * early. When a kill and the deadline meet, the kill wins; what was waited for wins over both. In option structs a
  * deadline of 0 means none. */
 

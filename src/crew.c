@@ -180,11 +180,12 @@ int weft_crew_join(struct weft_crew *crew, int64_t deadline, struct weft_partici
     if (!participant) {
         return -ENOMEM;
     }
-    if (!slot->task && (participant->task = weft_task_make_carrier(crew->runtime)) == NULL) {
+    int rc = slot->task ? 0 : weft_task_make_carrier(crew->runtime, &participant->task);
+    if (rc != 0) {
         participant_free(participant);
-        return -ENOMEM;
+        return rc;
     }
-    int rc = crew->work.group ? weft_admission_wait(&crew->work.group->admission, &participant->request, deadline) : 0;
+    rc = crew->work.group ? weft_admission_wait(&crew->work.group->admission, &participant->request, deadline) : 0;
     if (rc != 0) {
         if (participant->task) {
             weft_task_end_carrier(participant->task);
@@ -289,7 +290,7 @@ static bool invite_one(struct weft_crew *crew)
     }
     participant->request.grant = granted;
     participant->request.essential = crew->running == 0;
-    if (weft_task_make(crew->runtime, carrier, participant, NULL, NULL, &participant->task) != 0) {
+    if (weft_task_make_internal(crew->runtime, carrier, participant, &participant->task) != 0) {
         weft_slab_free(&participants, NULL, participant);
         a_sub(&crew->refs, 1u, RELAXED); /* not the last: the caller has one */
         return false;

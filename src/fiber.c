@@ -46,7 +46,19 @@ size_t weft_fiber_stack_bytes(void)
     return bytes;
 }
 
-void weft_fiber_hold(bool hold) { (hold ? weft_lock : weft_unlock)(&shelves_lock); }
+void weft_fiber_hold(bool hold)
+{
+    if (hold) {
+        weft_lock(&shelves_lock);
+    }
+    for (struct weft_fiber_shelf *shelf = shelves; shelf; shelf = shelf->next) {
+        (hold ? weft_lock : weft_unlock)(&shelf->lock);
+        (hold ? weft_lock : weft_unlock)(&shelf->stacks.lock);
+    }
+    if (!hold) {
+        weft_unlock(&shelves_lock);
+    }
+}
 
 static int shelf_take(struct weft_fiber_shelf *shelf, struct weft_stack *stack)
 {

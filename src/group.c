@@ -101,12 +101,12 @@ static int admit_tasks(struct weft_group *group, struct weft_task *const *tasks,
         struct weft_waiter *tail = weft_waitq_lock(&tasks[i]->waitq);
         enum weft_task_state state = weft_task_state(tasks[i]);
         bool live = state != WEFT_TASK_ENDING && state != WEFT_TASK_FINISHED;
-        for (struct weft_membership *other = ext->memberships; other && live; other = other->next) {
+        for (struct weft_membership *other = a_load(&ext->memberships, RELAXED); other && live; other = other->next) {
             live = other->group != group; /* named twice: one membership */
         }
         if (live) {
-            members[i]->membership = (struct weft_membership){ .group = group, .next = ext->memberships };
-            ext->memberships = &members[i]->membership;
+            members[i]->membership = (struct weft_membership){ .group = group, .next = a_load(&ext->memberships, RELAXED) };
+            a_store(&ext->memberships, &members[i]->membership, RELEASE);
             weft_task_retain(tasks[i]);
             a_add(&group->word, (uint64_t)WEFT_GROUP_ONE, RELAXED);
             weft_admission_force(&group->admission);
@@ -181,7 +181,9 @@ int weft_group_destroy(struct weft_group *group)
     }
     struct weft_waiter *tail = weft_waitq_lock(&group->joiners);
     uint64_t word = a_load(&group->word, ACQUIRE);
-    bool busy = tail || weft_group_pending(word) > 0 || !weft_waitq_empty(&group->admission.watchers);
+    weft_lock(&group->lock);
+    bool busy = tail || weft_group_pending(word) > 0 || !weft_waitq_empty(&group->admission.watchers) || group->killers > 0;
+    weft_unlock(&group->lock);
     weft_waitq_unlock(&group->joiners, tail);
     if (busy) {
         return -EBUSY;
@@ -211,7 +213,7 @@ bool weft_group_has(struct weft_group *group, struct weft_task *task)
         return false;
     }
     struct weft_waiter *tail = weft_waitq_lock(&task->waitq);
-    struct weft_membership *membership = ext->memberships;
+    struct weft_membership *membership = a_load(&ext->memberships, RELAXED);
     while (membership && membership->group != group) {
         membership = membership->next;
     }
@@ -313,6 +315,9 @@ static bool kill_member(struct weft_task *task, void *context)
     struct killing *killing = context;
     uint32_t word = a_load(&task->state, ACQUIRE);
     if (!(word & WEFT_TASK_INTERNAL) && weft_group_has(killing->group, task)) {
+        while (weft_task_state(task) == WEFT_TASK_RESERVED) {
+            os_thread_yield(); /* it has entered the group, and is a few instructions from being published */
+        }
         (void)weft_task_kill_once(task, killing->reason);
     }
     return true;

@@ -46,7 +46,8 @@ struct weft_imap {
     struct entry *pending;          /* the oldest PULLED */
     struct entry *done, *done_last; /* unordered: results */
     size_t pulled, begun, read, running;
-    bool source_ended, closed, over;
+    bool source_started, source_ended, closed, over;
+    struct entry *reserve; /* the source's, for the news that there is no memory */
     struct entry *failure; /* of the source, not yet read */
     uint64_t slab_link;
 };
@@ -262,9 +263,11 @@ static void stopped(struct weft_crew *crew)
     if (!imap->ordered) {
         imap->first = imap->last = NULL;
     }
-    bool over = is_over(imap);
+    bool over = is_over(imap), started = imap->source_started;
     weft_unlock(&crew->lock);
-    (void)weft_task_kill(imap->source_task, reason, WEFT_NOWAIT);
+    if (started) { /* else it will see the stop */
+        (void)weft_task_kill(imap->source_task, reason, WEFT_NOWAIT);
+    }
     wake(&imap->permits, true);
     wake(&imap->readers, true);
     if (over) {
@@ -277,6 +280,9 @@ static void imap_free(struct weft_crew *crew)
     struct weft_imap *imap = imap_of(crew);
     struct weft_instance *instance = weft_instance_of(crew->runtime);
     drop(imap, detach(imap));
+    if (imap->reserve) {
+        weft_slab_free(&entries, NULL, imap->reserve);
+    }
     weft_task_release(imap->source_task);
     free(imap->sources);
     weft_slab_free(&imaps, NULL, imap);
@@ -376,6 +382,9 @@ static int source(void *arg, void **result)
     for (;;) {
         entry = weft_slab_alloc(&entries, NULL);
         if (!entry) {
+            entry = imap->reserve; /* to tell of it */
+            imap->reserve = NULL;
+            rc = -ENOMEM;
             break;
         }
         *entry = (struct entry){ .index = WEFT_NO_INDEX };
@@ -532,15 +541,22 @@ static int start(struct weft_group *group, const struct weft_source sources[], s
                                 .ordered = ordered,
                                 .sources = copy,
                                 .n_sources = n };
+    imap->reserve = weft_slab_alloc(&entries, NULL);
     weft_crew_init(&imap->crew, &imap_ops, runtime, group);
     imap->crew.caller = (struct weft_caller){ 0 }; /* whoever makes it does not wait for it */
     imap->drain = (struct weft_drain){ .retain = drain_retain, .run = drain_run };
-    rc = weft_task_make(runtime, source, imap, NULL, NULL, &imap->source_task);
+    if (imap->reserve) {
+        *imap->reserve = (struct entry){ .index = WEFT_NO_INDEX };
+    }
+    rc = imap->reserve ? weft_task_make_internal(runtime, source, imap, &imap->source_task) : -ENOMEM;
     if (rc == 0 && weft_group_begin_work(group, &imap->crew.work) != 0) {
         weft_task_unmake(imap->source_task);
         rc = -ESHUTDOWN; /* closed, or being killed */
     }
     if (rc != 0) {
+        if (imap->reserve) {
+            weft_slab_free(&entries, NULL, imap->reserve);
+        }
         free(copy);
         weft_slab_free(&imaps, NULL, imap);
         return rc;
@@ -554,10 +570,14 @@ static int start(struct weft_group *group, const struct weft_source sources[], s
         weft_task_unmake(imap->source_task);
         imap->source_task = NULL;
         weft_group_end_work(&imap->crew.work);
-        a_store(&imap->crew.refs, 1u, RELAXED);
+        weft_crew_release(&imap->crew); /* the work's */
+        weft_crew_release(&imap->crew); /* the source's */
         weft_crew_release(&imap->crew);
         return rc;
     }
+    weft_lock(&imap->crew.lock);
+    imap->source_started = true;
+    weft_unlock(&imap->crew.lock);
     weft_sched_push(runtime, imap->source_task);
     *out = imap;
     return 0;

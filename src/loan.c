@@ -54,7 +54,7 @@ struct weft_caller weft_caller_self(void)
 static struct weft_member *members_of(struct weft_task *task)
 {
     struct weft_task_ext *ext = task ? a_load(&task->ext, ACQUIRE) : NULL;
-    return ext ? (struct weft_member *)ext->memberships : NULL;
+    return ext ? (struct weft_member *)a_load(&ext->memberships, ACQUIRE) : NULL;
 }
 
 static struct weft_member *next_member(struct weft_member *member) { return (struct weft_member *)member->membership.next; }
@@ -410,7 +410,23 @@ static void lend_and_sleep(struct weft_slot *slot, const struct weft_wait *wait,
     weft_waiting_end(&me);
 }
 
-static void hold_for_fork(bool hold) { (hold ? weft_lock : weft_unlock)(&pools_lock); }
+/* The child knows no pool of its parent's: their queues may be held by threads that it does not have. */
+static void hold_for_fork(bool hold)
+{
+    static uint32_t generation;
+    if (hold) {
+        weft_lock(&pools_lock);
+        generation = os_fork_generation();
+        return;
+    }
+    if (generation != os_fork_generation()) {
+        pools = NULL;
+        waiting = NULL;
+        a_store(&loans_open, 0u, RELAXED);
+        a_store(&pool_count, 0u, RELAXED);
+    }
+    weft_unlock(&pools_lock);
+}
 
 __attribute__((constructor)) static void start(void)
 {

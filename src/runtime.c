@@ -377,11 +377,14 @@ static void drain_all(struct weft_instance *instance)
 /* No worker is left. What a foreign thread's last release has set going meanwhile will not run any more. */
 static void sweep(struct weft_runtime *runtime)
 {
-    weft_tasks_each(runtime, cancel_any, NULL);
     struct weft_injector_node *node;
-    while ((node = weft_injector_pop(&runtime->tasks_in)) != NULL) {
-        weft_task_release(node_task(node));
-    }
+    do {
+        weft_tasks_each(runtime, cancel_any, NULL); /* which may set links going */
+        while ((node = weft_injector_pop(&runtime->tasks_in)) != NULL) {
+            (void)weft_task_cancel_unstarted(node_task(node), -ECANCELED);
+            weft_task_release(node_task(node));
+        }
+    } while (weft_injector_count(&runtime->tasks_in) > 0);
     for (unsigned i = 0; i < runtime->worker_count; i++) {
         struct weft_task *task;
         while ((task = weft_deque_steal(&runtime->workers[i]->tasks)) != NULL) {

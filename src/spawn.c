@@ -78,6 +78,7 @@ int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg,
         return rc;
     }
     a_store(&task->group, group, RELAXED);
+    weft_task_reserve(task, out != NULL);
     if (entered) { /* the kill's view of the record needs an update of word after the line above (G3) */
         uint64_t word = a_add(&group->word, (uint64_t)0, ACQ_REL);
         killing = (word & WEFT_GROUP_KILLING) != 0;
@@ -92,16 +93,20 @@ int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg,
         if (out) {
             *out = task; /* before it can run */
         }
-        rc = weft_task_publish(task, WEFT_TASK_QUEUED, 0, out != NULL || killing);
+        if (killing) {
+            weft_task_retain(task);
+        }
+        rc = weft_task_publish(task, WEFT_TASK_QUEUED, 0, out != NULL);
         if (rc == 0) {
             weft_sched_push(group->runtime, task);
             if (killing) {
                 (void)weft_task_kill_once(task, group->kill_reason); /* taken in by the kill that goes on */
-                if (!out) {
-                    weft_task_release(task);
-                }
+                weft_task_release(task);
             }
             return 0;
+        }
+        if (killing) {
+            a_sub(&task->refs, 1u, RELAXED);
         }
         weft_group_leave(group);
     }
@@ -112,6 +117,7 @@ int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg,
     if (bounded) {
         weft_admission_release(ext && ext->token ? ext->token : &token);
     }
+    weft_task_unreserve(task, out != NULL);
     weft_task_unmake(task);
     return rc;
 }

@@ -148,17 +148,11 @@ static int apply_options(struct weft_task *task, struct weft_runtime *runtime, c
     return rc != 0 ? rc : ext_make(task, runtime, &merged);
 }
 
-int weft_task_make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
-                   const struct weft_task_options *base, struct weft_task **out)
+static int make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
+                const struct weft_task_options *base, struct weft_task **out)
 {
     struct weft_instance *instance = weft_instance_of(runtime);
     struct weft_slab_cache *cache = cache_of(runtime);
-    if (!fn) {
-        return -EINVAL;
-    }
-    if (weft_unlikely(a_load(&runtime->starved, RELAXED) && !weft_sched_stacks_left(runtime))) {
-        return -ENOMEM; /* R7: no stack is left for it */
-    }
     struct weft_task *task = weft_slab_alloc(&instance->tasks, cache);
     if (!task) {
         return -ENOMEM;
@@ -178,6 +172,38 @@ int weft_task_make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, co
     }
     *out = task;
     return 0;
+}
+
+int weft_task_make_internal(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, struct weft_task **out)
+{
+    return make(runtime, fn, arg, NULL, NULL, out);
+}
+
+int weft_task_make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
+                   const struct weft_task_options *base, struct weft_task **out)
+{
+    if (!fn) {
+        return -EINVAL;
+    }
+    if (weft_unlikely(a_load(&runtime->starved, RELAXED) && !weft_sched_stacks_left(runtime))) {
+        return -ENOMEM; /* R7: no stack is left for it */
+    }
+    return make(runtime, fn, arg, options, base, out);
+}
+
+void weft_task_reserve(struct weft_task *task, bool handle)
+{
+    a_store(&task->state, WEFT_TASK_RESERVED, RELAXED);
+    a_store(&task->refs, handle ? 2u : 1u, RELEASE); /* pairs with try_retain */
+}
+
+void weft_task_unreserve(struct weft_task *task, bool handle)
+{
+    a_store(&task->state, WEFT_TASK_FREE, RELEASE); /* lets walkers go */
+    a_sub(&task->refs, handle ? 2u : 1u, ACQ_REL);
+    while (a_load(&task->refs, ACQUIRE) != 0) {
+        os_thread_yield();
+    }
 }
 
 void weft_task_unmake(struct weft_task *task)
@@ -212,6 +238,25 @@ static int count_queued(struct weft_runtime *runtime, struct weft_worker *worker
     return 0;
 }
 
+/* The spawn hook, and the deadline. The caller holds a reference: a kill may end the task at any point of this. */
+static void announce(struct weft_task *task, struct weft_runtime *runtime, unsigned flags)
+{
+    const struct weft_task_hooks *hooks = hooks_of(task);
+    if (hooks && hooks->spawn && !(flags & WEFT_TASK_INTERNAL)) {
+        hooks->spawn(task, hooks->ctx);
+    }
+    struct weft_task_ext *ext = a_load(&task->ext, RELAXED);
+    if (ext && ext->deadline != 0 && ext->deadline != OS_FOREVER) {
+        ext->deadline_timer.fire = deadline_fire;
+        ext->deadline_due.run = deadline_run;
+        weft_sched_arm(runtime, &ext->deadline_timer, ext->deadline);
+        uint32_t ended = a_load(&task->state, SEQ_CST) & WEFT_TASK_STATE; /* either this sees the end, or the end sees the timer */
+        if (ended == WEFT_TASK_DOOMED || ended == WEFT_TASK_ENDING || ended == WEFT_TASK_FINISHED) {
+            (void)weft_timer_cancel(&ext->deadline_timer);
+        }
+    }
+}
+
 int weft_task_publish(struct weft_task *task, enum weft_task_state state, unsigned flags, bool handle)
 {
     struct weft_runtime *runtime = weft_task_runtime(task);
@@ -235,23 +280,22 @@ int weft_task_publish(struct weft_task *task, enum weft_task_state state, unsign
     if (!(flags & WEFT_TASK_INTERNAL)) {
         weft_count_on(runtime, worker, spawned, 1);
     }
-    a_store(&task->state, (uint32_t)state | flags, RELAXED);
-    a_store(&task->refs, handle && state == WEFT_TASK_QUEUED ? 2u : 1u, RELEASE); /* pairs with try_retain */
-    if (weft_unlikely(a_load(&task->ext, RELAXED) != NULL || weft_instance_of(runtime)->has_hooks)) {
-        const struct weft_task_hooks *hooks = hooks_of(task);
-        if (hooks && hooks->spawn && !(flags & WEFT_TASK_INTERNAL)) {
-            hooks->spawn(task, hooks->ctx);
+    bool slow = a_load(&task->ext, RELAXED) != NULL || weft_instance_of(runtime)->has_hooks;
+    if (a_load(&task->refs, RELAXED) == 0) {
+        a_store(&task->state, (uint32_t)state | flags, RELAXED);
+        a_store(&task->refs, (handle && state == WEFT_TASK_QUEUED ? 2u : 1u) + slow, RELEASE); /* pairs with try_retain */
+    } else {
+        if (weft_unlikely(slow)) {
+            weft_task_retain(task);
         }
-        struct weft_task_ext *ext = a_load(&task->ext, RELAXED);
-        if (ext && ext->deadline != 0 && ext->deadline != OS_FOREVER) {
-            ext->deadline_timer.fire = deadline_fire;
-            ext->deadline_due.run = deadline_run;
-            weft_sched_arm(runtime, &ext->deadline_timer, ext->deadline);
-        }
+        a_store(&task->state, (uint32_t)state | flags, RELEASE);
+    }
+    if (weft_unlikely(slow)) {
+        announce(task, runtime, flags);
+        weft_task_release(task); /* it may have ended meanwhile */
     }
     return 0;
 }
-
 /* ---- references ---- */
 
 bool weft_task_try_retain(struct weft_task *task)
@@ -338,16 +382,30 @@ static void leave_groups(struct weft_task *task)
         leave_group(group, task);
     }
     struct weft_task_ext *ext = a_load(&task->ext, ACQUIRE);
-    while (ext && ext->memberships) {
+    while (ext && a_load(&ext->memberships, RELAXED)) {
         struct weft_waiter *tail = weft_waitq_lock(&task->waitq);
-        struct weft_membership *membership = ext->memberships;
-        ext->memberships = membership ? membership->next : NULL;
+        struct weft_membership *membership = a_load(&ext->memberships, RELAXED);
+        a_store(&ext->memberships, membership ? membership->next : NULL, RELAXED);
         weft_waitq_unlock(&task->waitq, tail);
         if (membership) {
             leave_group(membership->group, task);
             free(membership);
             a_sub(&task->refs, 1u, RELEASE); /* not the last: the caller has one */
         }
+    }
+}
+
+/* A membership that was made beside the end: whoever made it held the lock, and had seen the task live. */
+static struct weft_waiter *lock_without_memberships(struct weft_task *task)
+{
+    for (;;) {
+        struct weft_waiter *tail = weft_waitq_lock(&task->waitq);
+        struct weft_task_ext *ext = a_load(&task->ext, ACQUIRE);
+        if (!ext || !a_load(&ext->memberships, RELAXED)) {
+            return tail;
+        }
+        weft_waitq_unlock(&task->waitq, tail);
+        leave_groups(task);
     }
 }
 
@@ -358,7 +416,7 @@ static bool settle(struct weft_task *task)
 {
     struct weft_waiter *ready = NULL;
     bool advance = false;
-    struct weft_waiter *tail = weft_waitq_lock(&task->waitq);
+    struct weft_waiter *tail = lock_without_memberships(task);
     while (tail) {
         struct weft_waiter *waiter = tail->next;
         switch (waiter->kind) {
@@ -424,7 +482,12 @@ static void finish(struct weft_task *task, enum weft_task_state from, enum weft_
         a_sub(&task->refs, 1u, RELEASE); /* not the last: this call has one */
     }
     uint32_t refs = 1;
-    if (weft_likely(!ext && a_cas(&task->refs, &refs, 0u, ACQ_REL, RELAXED))) {
+    bool alone = !ext && a_cas(&task->refs, &refs, 0u, ACQ_REL, RELAXED);
+    if (weft_unlikely(alone && a_load(&task->ext, ACQUIRE) != NULL)) {
+        a_store(&task->refs, 1u, RELEASE); /* a link or a membership came late, and its maker has let go of the task since */
+        alone = false;
+    }
+    if (weft_likely(alone)) {
         record_free(task); /* nobody has a handle, and so nobody waits for it */
     } else if (settle(task)) {
         drop_value(task);
@@ -588,21 +651,25 @@ static void deadline_run(struct weft_deferred *deferred)
 
 /* ---- carriers ---- */
 
-struct weft_task *weft_task_make_carrier(struct weft_runtime *runtime)
+int weft_task_make_carrier(struct weft_runtime *runtime, struct weft_task **out)
 {
-    struct weft_instance *instance = weft_instance_of(runtime);
-    struct weft_task *task = weft_slab_alloc(&instance->tasks, cache_of(runtime));
-    if (task) {
-        task->fn = NULL;
-        task->arg = NULL;
-        a_store(&task->group, NULL, RELAXED);
-        a_store(&task->waitq.word, 0u, RELAXED);
-        weft_scope_init(&task->scope);
-        a_store(&task->ext, NULL, RELAXED);
-        a_store(&task->state, WEFT_TASK_RUNNING | WEFT_TASK_INTERNAL, RELAXED);
-        a_store(&task->refs, 1u, RELEASE);
+    struct weft_task *task;
+    struct weft_worker *worker = weft_worker_self();
+    int rc = count_queued(runtime, worker, false); /* the runtime does not end under the items that it carries */
+    if (rc != 0) {
+        return rc;
     }
-    return task;
+    weft_count_on(runtime, worker, begun, 1);
+    rc = make(runtime, NULL, NULL, NULL, NULL, &task);
+    if (rc != 0) {
+        a_add(&runtime->foreign.ended, 1u, SEQ_CST);
+        weft_instance_look(weft_instance_of(runtime));
+        return rc;
+    }
+    a_store(&task->state, WEFT_TASK_RUNNING | WEFT_TASK_INTERNAL | WEFT_TASK_STARTED, RELAXED);
+    a_store(&task->refs, 1u, RELEASE);
+    *out = task;
+    return 0;
 }
 
 void weft_task_end_carrier(struct weft_task *task) { finish(task, WEFT_TASK_RUNNING, WEFT_OK, 0, NULL); }

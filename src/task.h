@@ -12,6 +12,7 @@
  * |---|---|---|---|---|---|---|
  * | FREE | slab | - | - | - | - | - |
  * | NEW | with its holders | QUEUED | - | DOOMED | DOOMED | - |
+ * | RESERVED | with its spawner, between entering a group and being published: a walker of that group waits it out | - | - | - | - | - |
  * | QUEUED | deque, injector or a start timer; after a kill as a tombstone, whatever the state | -EALREADY | RUNNING | DOOMED | - | - |
  * | RUNNING | on a fiber: on a worker, ready, or waiting (then its slot is PARKED: this is "blocked") | -EALREADY | - | request | - | ENDING |
  * | DOOMED | with whoever killed it before it ran; arg_free and hooks run | -EALREADY | tombstone | -EALREADY | - | ENDING |
@@ -41,7 +42,8 @@ enum weft_task_state {
     WEFT_TASK_RUNNING,
     WEFT_TASK_DOOMED,
     WEFT_TASK_ENDING,
-    WEFT_TASK_FINISHED
+    WEFT_TASK_FINISHED,
+    WEFT_TASK_RESERVED
 };
 
 /* Beside the state, in the same word. */
@@ -96,7 +98,7 @@ struct weft_task_ext {
     int64_t deadline;
     struct weft_timer deadline_timer, start_timer;
     struct weft_deferred deadline_due, start_due;
-    struct weft_membership *memberships; /* under the task's queue lock */
+    _Atomic(struct weft_membership *) memberships; /* changed under the task's queue lock */
     struct weft_link_chain links;
     struct weft_token *token; /* of a member that was admitted on a loan (admission.h) */
     char *name;
@@ -152,9 +154,15 @@ int weft_runtime_resolve(struct weft_runtime **runtime);
 
 /* A private record, visible to nobody, options applied (NULL: none; `base` fills what `options` leaves unset). Takes nothing over when
  * it fails: -EINVAL, -E2BIG, -ENOMEM. Then either unmake, which calls nothing of the user's; or publish. */
+/* For tasks of the library itself: also while stacks are short (they wait for one, unstarted). */
+int weft_task_make_internal(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, struct weft_task **out);
 int weft_task_make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
                    const struct weft_task_options *base, struct weft_task **out);
 void weft_task_unmake(struct weft_task *task);
+/* For members, before they enter their group: the walk of a kill that comes after the entry finds the record, and waits until it is
+ * published or unmade. */
+void weft_task_reserve(struct weft_task *task, bool handle);
+void weft_task_unreserve(struct weft_task *task, bool handle); /* before unmake */
 /* Makes it known, in state NEW or QUEUED, with one reference, or two if the caller wants a handle as well. Takes over `arg`; counts it as
  * spawned, calls the spawn hook. -ESHUTDOWN (nothing changed): a foreign thread, and the runtime is being destroyed; not if `flags` has
  * WEFT_TASK_LATE, for tasks that the library owes. */
@@ -175,7 +183,7 @@ enum weft_status weft_scope_judge(uint64_t word, int rc, int *error);
 /* The runner's call: the task is on the runner's stack. */
 void weft_task_run(struct weft_worker *worker, struct weft_task *task);
 /* A task that represents a foreign thread while it runs items: RUNNING, never queued. */
-struct weft_task *weft_task_make_carrier(struct weft_runtime *runtime);
+int weft_task_make_carrier(struct weft_runtime *runtime, struct weft_task **out); /* 0, -ENOMEM, -ESHUTDOWN */
 void weft_task_end_carrier(struct weft_task *task);
 
 /* After `ended` grew on a thread that is not a worker: somebody may wait for that. */

@@ -16,9 +16,6 @@ static void count_free(void *arg) { ++*(int *)arg; }
 
 static void count_result_free(void *value) { result_freed += value == &result; }
 
-/* The runtime gives its reference back a moment after joiners wake; then the last release may be its own. */
-static void all_gone(void) { cr_assert_eq(weft_runtime_join(runtime, WEFT_FOREVER), 0); }
-
 static int give_result(void *arg, void **value)
 {
     *value = &result;
@@ -55,7 +52,7 @@ Test(task, null_out_detaches_T1)
 {
     cr_assert_eq(weft_task_spawn(runtime, wait_at_gate, &freed, WEFT_OPTIONS(weft_task_options, .arg_free = count_free), NULL), 0);
     gate_open(&open_gate);
-    all_gone();
+    cr_assert_eq(weft_runtime_join(runtime, WEFT_FOREVER), 0);
     cr_assert_eq(atomic_load(&ended), 1);
     cr_assert_eq(freed, 1);
 }
@@ -95,12 +92,10 @@ Test(task, retain_keeps_task_and_value_T1)
     cr_assert_eq(weft_task_join(task, WEFT_FOREVER), 0);
     weft_task_retain(task);
     weft_task_release(task);
-    all_gone();
     cr_assert_eq(result_freed, 0);
     cr_assert_eq(weft_task_get(task, WEFT_NOWAIT, &outcome), 0);
     cr_assert_eq(outcome.value, &result);
     weft_task_release(task);
-    all_gone();
     cr_assert_eq(result_freed, 1);
     weft_task_release(NULL);
 }
@@ -290,7 +285,6 @@ Test(task, take_transfers_the_value_once_T5)
     cr_assert_eq(outcome.status, WEFT_OK);
     cr_assert_null(outcome.value);
     weft_task_release(task);
-    all_gone();
     cr_assert_eq(result_freed, 0, "it is the taker's");
 }
 
@@ -302,7 +296,6 @@ Test(task, take_works_on_a_failed_task_too_T5)
     cr_assert_eq(weft_task_take(task, &value), 0);
     cr_assert_eq(value, &result);
     weft_task_release(task);
-    all_gone();
     cr_assert_eq(result_freed, 0);
 }
 
@@ -310,7 +303,6 @@ Test(task, result_beside_an_error_is_freed_T5)
 {
     int fail = -EPIPE;
     weft_task_release(finished_with_result(&fail));
-    all_gone();
     cr_assert_eq(result_freed, 1);
 
     struct weft_task *task;
@@ -319,7 +311,6 @@ Test(task, result_beside_an_error_is_freed_T5)
     gate_wait(&begun, 1);
     cr_assert_eq(weft_task_kill(task, 0, WEFT_FOREVER), 0);
     weft_task_release(task);
-    all_gone();
     cr_assert_eq(result_freed, 2, "of a cancelled one as well");
 }
 
@@ -363,7 +354,7 @@ Test(task, pending_link_keeps_the_value_T5)
     weft_task_release(task);
     gate_wait(&begun, 1);
     gate_open(&open_gate);
-    all_gone();
+    cr_assert_eq(weft_runtime_join(runtime, WEFT_FOREVER), 0);
     cr_assert_eq(atomic_load(&ended), 1, "the link saw the value, and it was not freed yet");
     cr_assert_eq(result_freed, 1);
 }
