@@ -327,7 +327,9 @@ static int lend_and_come_back(void *pool, void **result)
     while (gate_waiting(&gate) == 0) { /* its item runs on my slot, lent by this wait */
         check_eq(weft_imap_next(the_imap, &item, weft_after(5 * WEFT_MSEC)), -ETIMEDOUT);
     }
-    check_eq(weft_group_len(pool), 2);
+    while (weft_group_len(pool) != 2) { /* a participant that was one too many is on its way out */
+        weft_yield();
+    }
     check_eq(gate_pass(&inner), 0); /* I am back although it still runs: the pool is over by one */
     check_eq(weft_imap_next(the_imap, &item, WEFT_FOREVER), 1);
     check_eq(weft_imap_destroy(the_imap), 0);
