@@ -2,7 +2,7 @@
  *
  * jump_fcontext is called but leaves by an indirect jump, so the return-address predictor is one entry ahead of the stack from then
  * on, and every return of the fiber that goes on mispredicts, some 5 ns each, as deep as its calls are. Here the surplus entry,
- * which is label 1 itself for whoever was left here, is used up by a return to label 1. A yield then costs 27 ns less
+ * which is label 1 itself for whoever was left here, is used up by a return to label 1. A yield then costs some 20 ns less
  * (bench/bench_switch.c). A context's first activation begins at its entry and has no such return. */
 #ifndef WEFT_ARCH_JUMP_H
 #define WEFT_ARCH_JUMP_H
