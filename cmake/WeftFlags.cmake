@@ -11,6 +11,14 @@ if(CMAKE_C_COMPILER_ID MATCHES "Clang")
   list(APPEND weft_compile_options -Wno-unknown-attributes)
 endif()
 
+# Release builds inline across files (bench/bench_spawn.c: 6 % of a spawn, 10 % of a kill and wake-up). The objects are fat: they
+# hold machine code as well, so that the static library asks nothing of those who link it. clang 14 has no such objects.
+set(weft_lto_options)
+if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  set(weft_lto_options $<$<CONFIG:Release>:-flto=auto>)
+  list(APPEND weft_compile_options ${weft_lto_options} $<$<CONFIG:Release>:-ffat-lto-objects>)
+endif()
+
 add_library(weft_warnings INTERFACE)
 if(WEFT_WARNINGS)
   target_compile_options(weft_warnings INTERFACE

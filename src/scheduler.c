@@ -124,7 +124,7 @@ static bool may_start(struct weft_worker *worker)
 /* On the fiber that has gained control: the one that was left may now be published. */
 static void arrived(void)
 {
-    struct weft_worker *worker = weft_worker_self();
+    struct weft_worker *worker = weft_worker_here();
     struct weft_fiber *left = worker->left;
     void (*after)(struct weft_worker *, struct weft_fiber *) = worker->after;
     worker->left = NULL;
@@ -188,14 +188,14 @@ static struct weft_fiber *successor(struct weft_worker *worker)
 
 void weft_sched_suspend(void (*commit)(struct weft_worker *worker, struct weft_fiber *left))
 {
-    struct weft_worker *worker = weft_worker_self();
+    struct weft_worker *worker = weft_worker_here();
     a_count(&worker->counters.blocked, 1);
     switch_to(worker, successor(worker), commit);
 }
 
 bool weft_sched_others_wait(void)
 {
-    struct weft_worker *worker = weft_worker_self();
+    struct weft_worker *worker = weft_worker_here();
     struct weft_runtime *runtime = worker->runtime;
     weft_sched_expire(worker);
     return !weft_deque_empty(&worker->ready) || !weft_deque_empty(&worker->tasks) || weft_injector_count(&runtime->fibers_in) > 0 ||
@@ -204,7 +204,7 @@ bool weft_sched_others_wait(void)
 
 void weft_sched_yield(void)
 {
-    struct weft_worker *worker = weft_worker_self();
+    struct weft_worker *worker = weft_worker_here();
     struct weft_runtime *runtime = worker->runtime;
     struct weft_fiber *next = NULL;
     if (!turn(worker)) {
@@ -357,7 +357,7 @@ static void runner(void *arg)
     (void)arg;
     arrived();
     for (;;) {
-        struct weft_worker *worker = weft_worker_self();
+        struct weft_worker *worker = weft_worker_here();
         struct work work;
         if (!find_work(worker, &work)) {
             struct weft_fiber *me = worker->current;
@@ -382,9 +382,9 @@ static void single(void *arg)
 {
     struct weft_fiber *me = arg;
     arrived();
-    struct weft_worker *worker = weft_worker_self();
+    struct weft_worker *worker = weft_worker_here();
     worker->runtime->run(worker, me->only);
-    worker = weft_worker_self();
+    worker = weft_worker_here();
     switch_to(worker, take_spare(worker), after_end);
 }
 

@@ -62,7 +62,7 @@ int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg,
     }
     struct weft_token token = { 0 };
     bool bounded = weft_admission_bounded(&group->admission), killing = false, entered = false;
-    if (bounded) {
+    if (bounded && !weft_admission_try_free(&group->admission, &token)) {
         struct weft_request request = { .token = &token, .caller = weft_caller_self() };
         request.member = weft_caller_holds(request.caller, &group->admission);
         rc = wait_for_slot(group, &request, deadline, &entered);

@@ -9,9 +9,8 @@ void weft_task_set_leave(void (*leave)(struct weft_group *group, struct weft_tas
 
 /* ---- records ---- */
 
-static struct weft_slab_cache *cache_of(struct weft_runtime *runtime)
+static struct weft_slab_cache *cache_of(struct weft_runtime *runtime, struct weft_worker *worker)
 {
-    struct weft_worker *worker = weft_worker_self();
     return worker && worker->runtime == runtime ? &worker->tasks_cache : NULL;
 }
 
@@ -36,13 +35,13 @@ static void ext_free(struct weft_task *task)
     a_store(&task->ext, NULL, RELAXED);
 }
 
-static void record_free(struct weft_task *task)
+static void record_free(struct weft_task *task, struct weft_worker *worker)
 {
     struct weft_instance *instance = weft_slab_owner(task);
     weft_assert(a_load(&task->refs, RELAXED) == 0);
     ext_free(task);
     a_store(&task->state, WEFT_TASK_FREE, RELEASE);
-    weft_slab_free(&instance->tasks, cache_of(&instance->runtime), task);
+    weft_slab_free(&instance->tasks, cache_of(&instance->runtime, worker), task);
     weft_instance_released(instance);
 }
 
@@ -152,7 +151,7 @@ static int make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, const
                 const struct weft_task_options *base, struct weft_task **out)
 {
     struct weft_instance *instance = weft_instance_of(runtime);
-    struct weft_slab_cache *cache = cache_of(runtime);
+    struct weft_slab_cache *cache = cache_of(runtime, weft_worker_self());
     struct weft_task *task = weft_slab_alloc(&instance->tasks, cache);
     if (!task) {
         return -ENOMEM;
@@ -210,7 +209,7 @@ void weft_task_unmake(struct weft_task *task)
 {
     struct weft_instance *instance = weft_slab_owner(task);
     ext_free(task);
-    weft_slab_free(&instance->tasks, cache_of(&instance->runtime), task);
+    weft_slab_free(&instance->tasks, cache_of(&instance->runtime, weft_worker_self()), task);
 }
 
 static const struct weft_task_hooks *hooks_of(struct weft_task *task)
@@ -337,7 +336,7 @@ void weft_task_release(struct weft_task *task)
         }
         weft_assert(weft_task_state(task) == WEFT_TASK_FINISHED);
         drop_value(task);
-        record_free(task);
+        record_free(task, weft_worker_self());
         return;
     }
     /* Nobody can start it any more (T4). It is ours alone: take the reference back, and cancel it. */
@@ -482,16 +481,17 @@ static void finish(struct weft_task *task, enum weft_task_state from, enum weft_
         a_sub(&task->refs, 1u, RELEASE); /* not the last: this call has one */
     }
     uint32_t refs = 1;
-    bool alone = !ext && a_cas(&task->refs, &refs, 0u, ACQ_REL, RELAXED);
+    bool alone = !ext && a_load(&task->refs, RELAXED) == refs && a_cas(&task->refs, &refs, 0u, ACQ_REL, RELAXED);
     if (weft_unlikely(alone && a_load(&task->ext, ACQUIRE) != NULL)) {
         a_store(&task->refs, 1u, RELEASE); /* a link or a membership came late, and its maker has let go of the task since */
         alone = false;
     }
     if (weft_likely(alone)) {
-        record_free(task); /* nobody has a handle, and so nobody waits for it */
+        record_free(task, worker); /* nobody has a handle, and so nobody waits for it */
     } else if (settle(task)) {
         drop_value(task);
-        record_free(task);
+        worker = weft_worker_self(); /* the user's function may have waited */
+        record_free(task, worker);
     }
     if (word & WEFT_TASK_STARTED) {
         if (weft_likely(worker && worker->runtime == runtime)) {

@@ -33,19 +33,22 @@ struct weft_thread *weft_thread_self(void) { return sim_tls_get(); }
 void weft_thread_set(struct weft_thread *thread) { sim_tls_set(thread); }
 static void remember_exit(struct weft_thread *thread) { (void)thread; }
 #else
-static __thread struct weft_thread *current __attribute__((tls_model("initial-exec")));
+extern __thread struct weft_thread *weft_thread_current;
+__thread struct weft_thread *weft_thread_current __attribute__((tls_model("initial-exec")));
 static pthread_key_t exit_key;
 
+#ifndef WEFT_CPU_READ_THREAD_LOCAL
 __attribute__((noinline, noclone)) struct weft_thread *weft_thread_self(void)
 {
-    struct weft_thread *thread = current;
+    struct weft_thread *thread = weft_thread_current;
     __asm__ volatile("" : "+r"(thread) : : "memory");
     return thread;
 }
+#endif
 
 __attribute__((noinline, noclone)) void weft_thread_set(struct weft_thread *thread)
 {
-    current = thread;
+    weft_thread_current = thread;
     __asm__ volatile("" : : : "memory");
 }
 

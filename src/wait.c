@@ -18,7 +18,7 @@ struct carried {
 
 static void carry(struct carried *carried)
 {
-    struct weft_worker *worker = weft_worker_self();
+    struct weft_worker *worker = weft_worker_here();
     carried->error = *worker->errno_location;
     if (weft_unlikely(worker->cxx_globals != NULL)) {
         carried->cxx = *worker->cxx_globals;
@@ -28,7 +28,7 @@ static void carry(struct carried *carried)
 
 static void uncarry(const struct carried *carried)
 {
-    struct weft_worker *worker = weft_worker_self();
+    struct weft_worker *worker = weft_worker_here();
     if (weft_unlikely(worker->cxx_globals != NULL)) {
         *worker->cxx_globals = carried->cxx;
     }

@@ -3,16 +3,16 @@
 #include "scheduler.h"
 
 #define LOCKED ((uintptr_t)1)
-#define CONTENDED ((uintptr_t)2)
-#define BITS (LOCKED | CONTENDED)
 
+/* The lock is held for some 20 ns: a spin that fails has met a preempted holder, who gets the core, or what is left of its slice. */
 #ifdef WEFT_SIM
-#define SPINS 1
+enum { SPINS = 1, YIELDS = 1000000 };
 #else
-#define SPINS 100 /* the lock is held for some 20 ns: a spin that fails has met a preempted holder */
+enum { SPINS = 100, YIELDS = 20 };
 #endif
+#define NAP_NS INT64_C(100000)
 
-/* The half of the word that has the bits, for the futex. */
+/* The half of the word that has the bit, for the futex. */
 static const _Atomic uint32_t *low_half(struct weft_waitq *queue)
 {
     const char *base = (const char *)&queue->word;
@@ -24,21 +24,17 @@ static const _Atomic uint32_t *low_half(struct weft_waitq *queue)
 
 static struct weft_waiter *lock_slow(struct weft_waitq *queue)
 {
-    unsigned spins = 0;
-    uintptr_t sleeper = 0; /* after a sleep others may sleep still: keep the bit */
-    uintptr_t word = a_load(&queue->word, RELAXED);
-    for (;;) {
-        if (!(word & LOCKED)) {
-            if (a_cas(&queue->word, &word, word | LOCKED | sleeper, ACQUIRE, RELAXED)) { /* Q1, pairs with Q2 */
-                return (struct weft_waiter *)(word & ~BITS);
-            }
-        } else if (spins++ < SPINS) {
+    for (unsigned round = 0;; round++) {
+        uintptr_t word = a_load(&queue->word, RELAXED);
+        if (!(word & LOCKED) && a_cas(&queue->word, &word, word | LOCKED, ACQUIRE, RELAXED)) { /* Q1, pairs with Q2 */
+            return (struct weft_waiter *)word;
+        }
+        if (round < SPINS) {
             weft_spin_pause();
-            word = a_load(&queue->word, RELAXED);
-        } else if ((word & CONTENDED) || a_cas(&queue->word, &word, word | CONTENDED, RELAXED, RELAXED)) {
-            (void)os_futex_wait(low_half(queue), (uint32_t)(word | CONTENDED), OS_FOREVER);
-            sleeper = CONTENDED;
-            word = a_load(&queue->word, RELAXED);
+        } else if (round < SPINS + YIELDS) {
+            os_thread_yield();
+        } else { /* nobody wakes it: it ends at once if the word has changed already */
+            (void)os_futex_wait(low_half(queue), (uint32_t)(word | LOCKED), os_now() + NAP_NS);
         }
     }
 }
@@ -47,17 +43,14 @@ struct weft_waiter *weft_waitq_lock(struct weft_waitq *queue)
 {
     uintptr_t word = a_load(&queue->word, RELAXED);
     if (weft_likely(!(word & LOCKED) && a_cas(&queue->word, &word, word | LOCKED, ACQUIRE, RELAXED))) { /* Q1, pairs with Q2 */
-        return (struct weft_waiter *)(word & ~BITS);
+        return (struct weft_waiter *)word;
     }
     return lock_slow(queue);
 }
 
 void weft_waitq_unlock(struct weft_waitq *queue, struct weft_waiter *tail)
 {
-    uintptr_t before = a_swap(&queue->word, (uintptr_t)tail, RELEASE); /* Q2, pairs with Q1; the last access to the object */
-    if (weft_unlikely(before & CONTENDED)) {
-        os_futex_wake(low_half(queue), 1);
-    }
+    a_store(&queue->word, (uintptr_t)tail, RELEASE); /* Q2, pairs with Q1; the last access to the object */
 }
 
 void weft_waitq_link(struct weft_waiter **tail, struct weft_waiter *waiter)

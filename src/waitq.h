@@ -1,8 +1,9 @@
 /* Who waits for an object: 8 bytes in every object that can be waited for, the only kind of wait queue there is.
  *
- * word = address of the newest waiter | CONTENDED | LOCKED. The waiters form a ring: tail->next is the oldest. The lock is held for a
- * few instructions; it spins, then sleeps on the word's low half. While it is held the queue's tail is in the holder's hands, so that
- * unlocking and publishing it are one store.
+ * word = address of the newest waiter | LOCKED. The waiters form a ring: tail->next is the oldest. While the lock is held the queue's
+ * tail is in the holder's hands, so unlocking and publishing it are one store: a plain one, because whoever finds the lock held spins,
+ * then yields, then takes naps of 100 us, and is never woken (an exchange, which could see a sleeper, costs 6 of the 140 ns of a spawn
+ * with a join, twice: bench/bench_spawn.c). Nothing is touched after unlocking.
  *
  * A waiter is a node on the stack of whoever waits. `wait` (wait.h) links it and unlinks it again, unless a waker has popped it; after
  * a waker has claimed a waiter it does not touch the node, except to make a PARKED one ready after unlocking (H20). A waiter that was

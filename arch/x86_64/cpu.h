@@ -41,6 +41,15 @@ static inline struct weft_cpu_fp weft_cpu_fp_default(void) { return (struct weft
 
 static inline int weft_cpu_fp_equal(struct weft_cpu_fp a, struct weft_cpu_fp b) { return a.mxcsr == b.mxcsr && a.x87 == b.x87; }
 
+/* The value of the thread-local pointer `name` (initial-exec) on the thread that runs this line: found anew each time, in two
+ * instructions that the compiler can neither merge with others nor take apart (H07). */
+#define WEFT_CPU_READ_THREAD_LOCAL(name)                                                                          \
+    __extension__({                                                                                               \
+        void *value_;                                                                                             \
+        __asm__ volatile("movq " #name "@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(value_) : : "memory"); \
+        value_;                                                                                                   \
+    })
+
 /* The jump itself carries the control words. */
 #define WEFT_CPU_JUMP_KEEPS_FP 1
 
