@@ -126,7 +126,7 @@ struct weft_member {
     struct weft_loan loan;
 };
 struct weft_admission *weft_group_admission(struct weft_group *group); /* group.c */
-/* The token of this frame's participation, or NULL if it is no participation: crew.c. */
+/* The token of this frame's participation, or NULL if it is no participation: participant.c. */
 struct weft_token *weft_frame_token(struct weft_frame *frame);
 /* What the frame's code works for, as `awaited` would name it, its group, and who called it. */
 void weft_frame_work(struct weft_frame *frame, const void **work, struct weft_group **group, struct weft_caller *caller);
