@@ -32,8 +32,8 @@ static int call_unit(struct weft_map *map, size_t unit, size_t *index)
     return map->body(map->ctx, from, to);
 }
 
-/* Whatever is not plain success. */
-static void settle(struct weft_map *map, struct weft_participant *participant, size_t index, int rc)
+/* Whatever is not plain success. False: no further item may begin. */
+static bool settle(struct weft_map *map, struct weft_participant *participant, size_t index, int rc)
 {
     int error;
     switch (weft_participant_judge(participant, rc, &error)) {
@@ -53,7 +53,7 @@ static void settle(struct weft_map *map, struct weft_participant *participant, s
     if (map->options.status) {
         map->options.status[index] = error;
     }
-    weft_participant_renew(participant);
+    return weft_participant_renew(participant);
 }
 
 /* ---- ranges ---- */
@@ -143,8 +143,10 @@ static bool steal_patiently(struct weft_map *map, struct weft_participant *parti
 
 /* ---- working ---- */
 
-static void run_items(struct weft_map *map, struct weft_participant *participant, size_t begin, size_t end)
+/* False: it was stopped. */
+static bool run_items(struct weft_map *map, struct weft_participant *participant, size_t begin, size_t end)
 {
+    bool go_on = true;
     participant->at = begin;
     participant->limit = end;
     a_store(&participant->sheddable, end - begin - 1, RELAXED);
@@ -156,10 +158,11 @@ static void run_items(struct weft_map *map, struct weft_participant *participant
             if (map->options.status && map->item) {
                 map->options.status[index] = 0;
             }
+            go_on = !a_load(&map->crew.stop, RELAXED);
         } else {
-            settle(map, participant, index, rc);
+            go_on = settle(map, participant, index, rc);
         }
-        if (weft_unlikely(a_load(&map->crew.stop, RELAXED))) {
+        if (weft_unlikely(!go_on)) {
             break;
         }
         if (weft_unlikely(a_load(&participant->hungry, RELAXED))) {
@@ -174,18 +177,21 @@ static void run_items(struct weft_map *map, struct weft_participant *participant
     }
     a_store(&participant->sheddable, 0u, RELAXED);
     participant->limit = participant->at; /* between chunks nothing is to be shed */
+    return go_on;
 }
 
 /* A body over any part of the range: one call. */
-static void run_body(struct weft_map *map, struct weft_participant *participant, size_t begin, size_t end)
+static bool run_body(struct weft_map *map, struct weft_participant *participant, size_t begin, size_t end)
 {
+    bool go_on = true;
     int rc = map->body(map->ctx, map->begin + begin, map->begin + end);
     if (weft_likely(rc == 0 && a_load(&participant->item_scope->word, RELAXED) == 0)) {
         participant->ok++;
     } else {
-        settle(map, participant, map->begin + begin, rc);
+        go_on = settle(map, participant, map->begin + begin, rc);
     }
     a_store(&participant->hungry, 0u, RELAXED);
+    return go_on;
 }
 
 static void report_progress(struct weft_map *map, size_t finished)
@@ -232,7 +238,9 @@ void weft_map_work(struct weft_crew *crew, struct weft_participant *participant)
             return;
         }
         uint64_t before = weft_cpu_cycles();
-        (map->item || map->grain ? run_items : run_body)(map, participant, begin, end);
+        if (!(map->item || map->grain ? run_items : run_body)(map, participant, begin, end)) {
+            return;
+        }
         uint64_t took = weft_cpu_cycles() - before;
         if (took < goal / 2 && participant->chunk < CHUNK_LARGEST) {
             participant->chunk *= 2;

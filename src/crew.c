@@ -188,7 +188,7 @@ bool weft_crew_over(struct weft_crew *crew)
 void weft_crew_stop(struct weft_crew *crew, int reason)
 {
     weft_lock(&crew->lock);
-    bool first = !a_swap(&crew->stop, 1u, SEQ_CST);
+    bool first = !a_swap(&crew->stop, 1u, SEQ_CST); /* K1, pairs with K2 */
     if (reason != 0 && crew->stop_reason == 0) {
         crew->stop_reason = reason;
         for (struct weft_participant *participant = crew->participants; participant; participant = participant->next) {

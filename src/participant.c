@@ -213,11 +213,12 @@ void weft_participant_relent(struct weft_participant *participant)
     participant->relented = weft_cpu_cycles();
 }
 
-void weft_participant_renew(struct weft_participant *participant)
+bool weft_participant_renew(struct weft_participant *participant)
 {
-    if (weft_unlikely(a_load(&participant->item_scope->word, RELAXED) != 0) && !a_load(&participant->crew->stop, SEQ_CST)) {
-        a_store(&participant->item_scope->word, 0u, SEQ_CST);
+    if (weft_unlikely(a_load(&participant->item_scope->word, RELAXED) != 0)) {
+        a_store(&participant->item_scope->word, 0u, SEQ_CST); /* K2, pairs with K1 */
     }
+    return !a_load(&participant->crew->stop, SEQ_CST); /* K2: after the store */
 }
 
 enum weft_status weft_participant_judge(struct weft_participant *participant, int rc, int *error)

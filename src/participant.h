@@ -10,7 +10,18 @@
  *
  * All under the crew's lock. While it is ACTIVE it is a frame on the slot of whoever runs it (scope.h): that is how a wait inside an item
  * finds the work to hand back, a kill the map that was called, and a loan the chain of callers. A participant that leaves looks for work
- * under the lock once more. */
+ * under the lock once more.
+ *
+ * A kill of the crew says "stop", then requests the kill in the scope of every ACTIVE participant. Between two items that scope is made
+ * new (renew), which may undo the request, so whoever does it looks at "stop" after: either the request comes after the new word, and
+ * the next item has it; or it comes before, and so does the "stop" that is seen then (tests/models/renew.pml).
+ *
+ * | tag | access | partner | without it |
+ * |---|---|---|---|
+ * | K1 | seq_cst swap of stop, then X1 (scope.h) of the item's scope | K2 | a killed map begins an item that never hears of the kill |
+ * | K2 | seq_cst store of the scope's word, then seq_cst load of stop | K1 | the same |
+ *
+ * Where the last item left the word empty nothing is undone, and a look at "stop" that misses it only begins an item that is told. */
 #ifndef WEFT_PARTICIPANT_H
 #define WEFT_PARTICIPANT_H
 
@@ -61,8 +72,9 @@ int weft_participant_join(struct weft_crew *crew, int64_t deadline, struct weft_
 void weft_participant_leave(struct weft_participant *participant);
 /* Between two items: once in a while lets what else is ready run (H32): a map is one turn of its worker otherwise, however long. */
 void weft_participant_relent(struct weft_participant *participant);
-/* Between two items: a kill that was meant for the last one, and its mask, do not meet the next. */
-void weft_participant_renew(struct weft_participant *participant);
+/* Between two items: a kill that was meant for the last one, and its mask, do not meet the next. False: the crew has been stopped, and
+ * no next one may begin. */
+bool weft_participant_renew(struct weft_participant *participant);
 /* What an item returned, read as a task's (T2). */
 enum weft_status weft_participant_judge(struct weft_participant *participant, int rc, int *error);
 

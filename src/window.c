@@ -162,7 +162,7 @@ void weft_imap_work(struct weft_crew *crew, struct weft_participant *participant
         void *value = NULL;
         int rc = imap->fn(imap->ctx, entry->item, &value);
         entry->status = weft_participant_judge(participant, rc, &entry->error);
-        weft_participant_renew(participant);
+        (void)weft_participant_renew(participant); /* begin_next looks under the lock */
         if (entry->status == WEFT_OK) {
             entry->value = value;
         } else if (value && imap->result_free) {
