@@ -52,6 +52,14 @@ void weft_crew_return(struct weft_crew *crew)
     }
 }
 
+void weft_crew_end_visit(struct weft_crew *crew)
+{
+    if (crew->visits) {
+        crew->visits = false;
+        weft_runtime_leave(crew->runtime);
+    }
+}
+
 /* ---- carriers ---- */
 
 static int carrier(void *arg, void **result)

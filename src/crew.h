@@ -36,6 +36,7 @@ struct weft_crew {
     struct weft_wait lent_for;
     struct weft_waiting waiting;
     bool listed;            /* as waiting */
+    bool visits;            /* the caller keeps the runtime from ending */
     uint32_t shuts;         /* of the pool, before the crew entered the group */
     _Atomic uint32_t stop;  /* nothing more begins */
     int stop_reason;        /* of a kill; 0: an error stopped it */
@@ -49,6 +50,8 @@ void weft_crew_release(struct weft_crew *crew);
 /* The calling code waits for this crew's work from here to `return`: its slots are lent to it. */
 void weft_crew_call(struct weft_crew *crew);
 void weft_crew_return(struct weft_crew *crew);
+/* After that: the caller touches nothing of the runtime any more. */
+void weft_crew_end_visit(struct weft_crew *crew);
 /* Asks for more participants as long as there is work for them. */
 void weft_crew_invite(struct weft_crew *crew);
 /* Nothing more begins. With a reason, running items get the kill. */

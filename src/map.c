@@ -111,6 +111,7 @@ static int perform(struct weft_group *group, struct weft_map *map)
             (void)weft_scope_deliver(scope); /* a kill of the caller has been told by this return */
         }
     }
+    weft_crew_end_visit(crew);
     fill_report(map, started, map->options.report);
     return rc;
 }
@@ -140,6 +141,9 @@ static int prepare(struct weft_group *group, struct weft_runtime **runtime)
         *runtime = group->runtime;
     } else if (rc == 0) {
         rc = weft_runtime_resolve(runtime);
+    }
+    if (rc == 0 && a_load(&(*runtime)->phase, ACQUIRE) != WEFT_PHASE_RUNNING && !weft_runtime_is_mine(*runtime)) {
+        rc = -ESHUTDOWN; /* it would be refused when it has its slot, which may take long */
     }
     return rc;
 }

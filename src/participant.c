@@ -122,11 +122,24 @@ void weft_participant_give_back(struct weft_participant *participant)
 
 void weft_participant_enter(struct weft_participant *participant, struct weft_slot *slot, struct weft_task *task)
 {
-    participant->frame = (struct weft_frame){ .work = participant->crew, .ops = &frame_ops, .scope = participant->item_scope };
+    participant->frame = (struct weft_frame){
+        .work = participant->crew, .runtime = participant->crew->runtime, .ops = &frame_ops, .scope = participant->item_scope
+    };
     weft_frame_push(slot, &participant->frame, task);
 }
 
 /* ---- coming and going ---- */
+
+/* From here on the runtime does not end under the crew; until here it may, as under a spawner that waits for a slot. */
+static int begin_visit(struct weft_crew *crew, const struct weft_slot *slot, struct weft_task **carrier)
+{
+    int rc = weft_runtime_enter(crew->runtime);
+    if (rc == 0 && !slot->task && (rc = weft_task_make_carrier(crew->runtime, carrier)) != 0) {
+        weft_runtime_leave(crew->runtime);
+    }
+    crew->visits = rc == 0;
+    return rc;
+}
 
 int weft_participant_join(struct weft_crew *crew, int64_t deadline, struct weft_participant **out)
 {
@@ -135,16 +148,11 @@ int weft_participant_join(struct weft_crew *crew, int64_t deadline, struct weft_
     if (!participant) {
         return -ENOMEM;
     }
-    int rc = slot->task ? 0 : weft_task_make_carrier(crew->runtime, &participant->task);
-    if (rc != 0) {
-        weft_participant_free(participant);
-        return rc;
+    int rc = crew->work.group ? weft_admission_wait(&crew->work.group->admission, &participant->request, deadline) : 0;
+    if (rc == 0 && (rc = begin_visit(crew, slot, &participant->task)) != 0) {
+        weft_admission_release(&participant->token);
     }
-    rc = crew->work.group ? weft_admission_wait(&crew->work.group->admission, &participant->request, deadline) : 0;
     if (rc != 0) {
-        if (participant->task) {
-            weft_task_end_carrier(participant->task);
-        }
         weft_participant_free(participant);
         return rc;
     }

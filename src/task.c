@@ -238,6 +238,29 @@ static int count_queued(struct weft_runtime *runtime, struct weft_worker *worker
     return 0;
 }
 
+static void count_ended(struct weft_runtime *runtime, struct weft_worker *worker)
+{
+    if (weft_likely(worker && worker->runtime == runtime)) {
+        a_store(&worker->counters.ended, a_load(&worker->counters.ended, RELAXED) + 1,
+                RELEASE); /* pairs with weft_sched_quiescent */
+    } else {
+        a_add(&runtime->foreign.ended, 1u, SEQ_CST);
+        weft_instance_look(weft_instance_of(runtime));
+    }
+}
+
+int weft_runtime_enter(struct weft_runtime *runtime)
+{
+    struct weft_worker *worker = weft_worker_self();
+    int rc = count_queued(runtime, worker, weft_runtime_is_mine(runtime));
+    if (rc == 0) {
+        weft_count_on(runtime, worker, begun, 1);
+    }
+    return rc;
+}
+
+void weft_runtime_leave(struct weft_runtime *runtime) { count_ended(runtime, weft_worker_self()); }
+
 /* The spawn hook, and the deadline. The caller holds a reference: a kill may end the task at any point of this. */
 static void announce(struct weft_task *task, struct weft_runtime *runtime, unsigned flags)
 {
@@ -494,13 +517,7 @@ static void finish(struct weft_task *task, enum weft_task_state from, enum weft_
         record_free(task);
     }
     if (word & WEFT_TASK_STARTED) {
-        if (weft_likely(worker && worker->runtime == runtime)) {
-            a_store(&worker->counters.ended, a_load(&worker->counters.ended, RELAXED) + 1,
-                    RELEASE); /* pairs with weft_sched_quiescent */
-        } else {
-            a_add(&runtime->foreign.ended, 1u, SEQ_CST);
-            weft_instance_look(weft_instance_of(runtime));
-        }
+        count_ended(runtime, worker);
     }
 }
 
@@ -654,22 +671,13 @@ static void deadline_run(struct weft_deferred *deferred)
 int weft_task_make_carrier(struct weft_runtime *runtime, struct weft_task **out)
 {
     struct weft_task *task;
-    struct weft_worker *worker = weft_worker_self();
-    int rc = count_queued(runtime, worker, false); /* the runtime does not end under the items that it carries */
-    if (rc != 0) {
-        return rc;
+    int rc = make(runtime, NULL, NULL, NULL, NULL, &task);
+    if (rc == 0) {
+        a_store(&task->state, WEFT_TASK_RUNNING | WEFT_TASK_INTERNAL, RELAXED);
+        a_store(&task->refs, 1u, RELEASE);
+        *out = task;
     }
-    weft_count_on(runtime, worker, begun, 1);
-    rc = make(runtime, NULL, NULL, NULL, NULL, &task);
-    if (rc != 0) {
-        a_add(&runtime->foreign.ended, 1u, SEQ_CST);
-        weft_instance_look(weft_instance_of(runtime));
-        return rc;
-    }
-    a_store(&task->state, WEFT_TASK_RUNNING | WEFT_TASK_INTERNAL | WEFT_TASK_STARTED, RELAXED);
-    a_store(&task->refs, 1u, RELEASE);
-    *out = task;
-    return 0;
+    return rc;
 }
 
 void weft_task_end_carrier(struct weft_task *task) { finish(task, WEFT_TASK_RUNNING, WEFT_OK, 0, NULL); }

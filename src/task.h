@@ -182,8 +182,15 @@ struct weft_task_ext *weft_task_extend(struct weft_task *task); /* NULL: no memo
 enum weft_status weft_scope_judge(uint64_t word, int rc, int *error);
 /* The runner's call: the task is on the runner's stack. */
 void weft_task_run(struct weft_worker *worker, struct weft_task *task);
-/* A task that represents a foreign thread while it runs items: RUNNING, never queued. */
-int weft_task_make_carrier(struct weft_runtime *runtime, struct weft_task **out); /* 0, -ENOMEM, -ESHUTDOWN */
+/* A call that works in a runtime, from a thread that may be no worker of it: counted like a task that was started, so that destroy and
+ * join wait for `leave`, after which the caller touches nothing of the runtime. 0; -ESHUTDOWN: destroy has begun, and the caller is not
+ * inside already. */
+int weft_runtime_enter(struct weft_runtime *runtime);
+void weft_runtime_leave(struct weft_runtime *runtime);
+/* The calling code runs on this runtime, or in an item of a map of it. */
+bool weft_runtime_is_mine(struct weft_runtime *runtime);
+/* A task that represents a foreign thread, which has entered, while it runs items: RUNNING, never queued. */
+int weft_task_make_carrier(struct weft_runtime *runtime, struct weft_task **out); /* 0, -ENOMEM */
 void weft_task_end_carrier(struct weft_task *task);
 
 /* After `ended` grew on a thread that is not a worker: somebody may wait for that. */
