@@ -267,11 +267,14 @@ int weft_runtime_create(const struct weft_runtime_options *given, struct weft_ru
 
 /* ---- waiting and killing ---- */
 
-/* The caller runs on this runtime, or runs an item of a map of it. */
-static bool is_mine(struct weft_runtime *runtime)
+bool weft_runtime_is_mine(struct weft_runtime *runtime)
 {
-    struct weft_task *task = weft_task_current();
-    return weft_runtime_current() == runtime || (task && weft_task_runtime(task) == runtime);
+    struct weft_thread *thread = weft_thread_self();
+    struct weft_frame *frame = thread && thread->slot ? thread->slot->frame : NULL;
+    while (frame && frame->runtime != runtime) {
+        frame = frame->outer;
+    }
+    return frame || weft_runtime_current() == runtime;
 }
 
 static int wait_quiet(struct weft_instance *instance, const struct weft_wait *wait)
@@ -288,7 +291,7 @@ int weft_runtime_join(struct weft_runtime *runtime, int64_t deadline)
     if (rc != 0) {
         return rc;
     }
-    if (is_mine(runtime)) {
+    if (weft_runtime_is_mine(runtime)) {
         return -EDEADLK;
     }
     struct weft_wait wait = { .deadline = deadline, .cancellable = true };
@@ -310,7 +313,8 @@ int weft_runtime_kill(struct weft_runtime *runtime, int reason)
         return rc != 0 ? rc : -EINVAL;
     }
     weft_tasks_each(runtime, kill_one, &reason);
-    return is_mine(runtime) ? weft_task_kill(weft_task_current(), reason, WEFT_NOWAIT) : 0;
+    struct weft_task *self = weft_task_current();
+    return self && weft_task_runtime(self) == runtime ? weft_task_kill(self, reason, WEFT_NOWAIT) : 0;
 }
 
 /* ---- the end ---- */
@@ -402,7 +406,7 @@ int weft_runtime_destroy(struct weft_runtime *runtime)
     if (rc != 0) {
         return rc;
     }
-    if (is_mine(runtime)) {
+    if (weft_runtime_is_mine(runtime)) {
         return -EDEADLK;
     }
     uint32_t phase = WEFT_PHASE_RUNNING;

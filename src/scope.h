@@ -38,7 +38,8 @@ struct weft_frame {
     struct weft_scope *outer_scope; /* current when the call was made */
     struct weft_task *outer_task;
     struct weft_scope *scope;
-    void *work; /* the map or imap, type-stable */
+    void *work;                   /* the map or imap, type-stable */
+    struct weft_runtime *runtime; /* which the work keeps from ending; NULL of a link */
     const struct weft_frame_ops *ops;
     bool blocked; /* `block` was called and `resume` not yet */
 };

@@ -14,8 +14,8 @@
 #define MICROSECOND INT64_C(1000)
 
 static struct caller {
-    struct weft_task *task; /* NULL: a foreign thread */
-    bool member, killed, over, body;
+    struct weft_task *task;                  /* NULL: a foreign thread */
+    bool member, doomed, killed, over, body; /* doomed: somebody will kill it, and has not yet if not killed */
     size_t n;
     int64_t deadline;
     int ran[MAX_ITEMS], inner_ran[MAX_ITEMS][INNER_ITEMS];
@@ -26,7 +26,7 @@ static struct weft_runtime *runtime;
 static struct weft_group *pool;
 static size_t size;
 static unsigned n_callers, running, threads_left;
-static bool nested, group_is_killed;
+static bool nested, group_is_doomed, group_is_killed;
 
 static void item_begins(struct caller *self)
 {
@@ -61,11 +61,18 @@ static int item_work(struct caller *self, size_t index)
     SIM_CHECK(++self->ran[index] == 1);
     item_begins(self);
     int rc = 0;
-    switch (sim_choose(nested ? 6 : 4)) {
+    switch (sim_choose(nested ? 8 : 6)) {
     case 0: weft_yield(); break;
+    case 2: /* a map that is killed begins no item that does not hear of it (K1, K2) */
+        if ((self->doomed && !self->killed) || (group_is_doomed && !group_is_killed)) {
+            SIM_CHECK(weft_sleep_until(WEFT_FOREVER) == -ECANCELED);
+            sim_count("item waited for a kill");
+        }
+        break;
+    case 3: (void)weft_cancel_mask(!self->body); break; /* ends with the item */
     case 1: rc = weft_sleep_until(weft_after((int64_t)sim_choose(2) * MICROSECOND)); break;
-    case 4:
-    case 5: {
+    case 6:
+    case 7: {
         int *ran = self->inner_ran[index];
         rc = weft_group_map(pool, inner, ran, INNER_ITEMS, NULL, 0, NULL, 0, NULL);
         for (unsigned i = 0; i < INNER_ITEMS; i++) {
@@ -176,6 +183,7 @@ static void start_caller(struct caller *caller)
         SIM_CHECK(rc == -ESHUTDOWN && group_is_killed);
         threads_left--;
     } else if (sim_choose(3) == 0) {
+        caller->doomed = true;
         start(killer, caller, "killer");
     }
 }
@@ -189,6 +197,7 @@ static void driver(void *arg)
     SIM_CHECK(weft_runtime_create(&options, &runtime) == 0);
     SIM_CHECK(weft_pool_create(runtime, size, NULL, &pool) == 0);
     if (sim_choose(5) == 0) {
+        group_is_doomed = true;
         start(group_killer, NULL, "group killer");
     }
     for (unsigned i = 0; i < n_callers; i++) {

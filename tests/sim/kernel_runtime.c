@@ -1,7 +1,8 @@
-/* The end of a runtime against threads that spawn into it and tasks that spawn more.
+/* The end of a runtime against threads that spawn into it, tasks that spawn more, and maps from outside: of a foreign thread, and of
+ * a task of another runtime.
  *
  * After `destroy` nothing of it runs; each task that was spawned has run to its end or was cancelled before it began, and its
- * argument was freed once; a spawn that was refused took nothing over. `join` before it returns 0 only if there was a moment
+ * argument was freed once; a spawn that was refused took nothing over. A map has run whole or was refused. `join` before it returns 0 only if there was a moment
  * without a task. */
 #include "sim.h"
 
@@ -17,7 +18,10 @@ static struct sub {
     struct weft_task *task; /* some have a handle */
 } subs[MAX_TASKS];
 
-static struct weft_runtime *runtime;
+#define MAP_ITEMS 3
+
+static struct weft_runtime *runtime, *other;
+static struct weft_group *pool;
 static unsigned n_subs, spawners_left;
 static bool destroyed, was_quiet;
 static unsigned alive; /* tasks that are known to the user and have not ended */
@@ -88,6 +92,46 @@ static void spawner(void *arg)
     spawners_left--;
 }
 
+static int item(void *ctx, size_t index, const void *in, void *out)
+{
+    (void)in;
+    (void)out;
+    SIM_CHECK(!destroyed);
+    switch (sim_choose(4)) {
+    case 0: weft_yield(); break;
+    case 1: SIM_CHECK(weft_sleep_until(weft_after(MICROSECOND)) == 0); break;
+    case 2: SIM_CHECK(weft_runtime_destroy(runtime) == -EDEADLK); break;
+    default: break;
+    }
+    SIM_CHECK(!destroyed && ++((int *)ctx)[index] == 1);
+    return 0;
+}
+
+static void map_into(void)
+{
+    int ran[MAP_ITEMS] = { 0 };
+    int rc = weft_group_map(pool, item, ran, MAP_ITEMS, NULL, 0, NULL, 0, NULL);
+    for (unsigned i = 0; i < MAP_ITEMS; i++) {
+        SIM_CHECK(rc == 0 ? ran[i] == 1 : rc == -ESHUTDOWN && ran[i] == 0);
+    }
+    sim_count(rc == 0 ? "map ran" : "map was refused");
+}
+
+static void mapper(void *arg)
+{
+    (void)arg;
+    map_into();
+    spawners_left--;
+}
+
+static int map_from_other(void *arg, void **result)
+{
+    (void)arg;
+    (void)result;
+    map_into();
+    return 0;
+}
+
 static void driver(void *arg)
 {
     (void)arg;
@@ -95,10 +139,23 @@ static void driver(void *arg)
         .struct_size = sizeof options, .workers = 1 + sim_choose(3), .stack_size = 16384, .guard_size = 4096
     };
     SIM_CHECK(weft_runtime_create(&options, &runtime) == 0);
+    SIM_CHECK(weft_pool_create(runtime, 1 + sim_choose(2), NULL, &pool) == 0); /* it keeps the runtime's memory, too */
+    if (sim_choose(3) == 0) {
+        const struct weft_runtime_options single = {
+            .struct_size = sizeof single, .workers = 1, .stack_size = 16384, .guard_size = 4096
+        };
+        SIM_CHECK(weft_runtime_create(&single, &other) == 0);
+        SIM_CHECK(weft_task_spawn(other, map_from_other, NULL, NULL, NULL) == 0);
+    }
+    bool mapping = sim_choose(3) == 0;
+    if (mapping) {
+        sim_spawn(mapper, NULL, "mapper");
+    }
     spawners_left = 1 + sim_choose(2);
     for (unsigned i = spawners_left; i > 0; i--) {
         sim_spawn(spawner, NULL, "spawner");
     }
+    spawners_left += mapping;
     for (unsigned pause = sim_choose(20); pause > 0; pause--) {
         sim_yield();
     }
@@ -114,6 +171,10 @@ static void driver(void *arg)
     while (spawners_left > 0) {
         sim_spin();
     }
+    SIM_CHECK(other == NULL || weft_runtime_join(other, WEFT_FOREVER) == 0);
+    SIM_CHECK(weft_runtime_destroy(other) == 0);
+    SIM_CHECK(weft_pool_free_count(pool) > 0 && weft_group_len(pool) == 0);
+    SIM_CHECK(weft_group_destroy(pool) == 0);
     for (unsigned i = 0; i < n_subs; i++) {
         struct sub *sub = &subs[i];
         SIM_CHECK(sub->began == sub->ended);
