@@ -136,7 +136,8 @@ static struct weft_participant *participant_make(struct weft_crew *crew)
                                                       .work = WEFT_WORK(crew),
                                                       .group = crew->work.group,
                                                       .caller = crew->caller,
-                                                      .shuts = crew->shuts };
+                                                      .shuts = crew->shuts,
+                                                      .stays = true };
         weft_scope_init(&participant->scope);
         weft_crew_retain(crew);
     }
