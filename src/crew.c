@@ -291,7 +291,7 @@ static bool invite_one(struct weft_crew *crew)
     }
     participant->request.grant = granted;
     participant->request.essential = crew->running == 0;
-    if (weft_task_make_internal(crew->runtime, carrier, participant, &participant->task) != 0) {
+    if (weft_group_make_wrapper(crew->work.group, crew->runtime, carrier, participant, &participant->task) != 0) {
         weft_slab_free(&participants, NULL, participant);
         a_sub(&crew->refs, 1u, RELAXED); /* not the last: the caller has one */
         return false;

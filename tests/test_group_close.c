@@ -284,3 +284,60 @@ Test(group_close, options_of_the_groups_tasks_can_be_set_later)
     cr_assert_eq(weft_group_set_task_options(NULL, NULL), -EINVAL);
     end();
 }
+
+static _Atomic uint32_t hooked[3];
+
+static void on_spawn(struct weft_task *task, void *ctx)
+{
+    (void)task;
+    a_add(&((_Atomic uint32_t *)ctx)[0], 1u, SEQ_CST);
+}
+
+static void on_start(struct weft_task *task, void *ctx)
+{
+    check(!strcmp(weft_task_name(task), "wrapped"));
+    a_add(&((_Atomic uint32_t *)ctx)[1], 1u, SEQ_CST);
+}
+
+static void on_finish(struct weft_task *task, void *ctx)
+{
+    (void)task;
+    a_add(&((_Atomic uint32_t *)ctx)[2], 1u, SEQ_CST);
+}
+
+enum { DEEP = 160 * 1024 };
+
+/* More than the default stack holds. */
+static int deep_item(void *ctx, void *item, void **result)
+{
+    volatile char room[DEEP];
+    (void)ctx, (void)item, (void)result;
+    memset((char *)room, 1, sizeof room);
+    a_add(&items, 1u, SEQ_CST);
+    return room[DEEP / 2] == 1 ? 0 : -EIO;
+}
+
+Test(group_close, carriers_have_the_groups_name_stack_and_hooks)
+{
+    begin(2);
+    static int numbers[20];
+    struct weft_array array = { .base = numbers, .stride = sizeof *numbers, .n = 20 };
+    struct weft_source source = { weft_array_next, &array, NULL };
+    struct weft_imap *imap;
+    struct weft_item next;
+    static const struct weft_task_hooks hooks = { on_spawn, on_start, on_finish, (void *)hooked };
+    const struct weft_task_options *options =
+        WEFT_OPTIONS(weft_task_options, .name = "wrapped", .stack_size = 2 * DEEP, .hooks = &hooks);
+    cr_assert_eq(weft_group_set_task_options(pool, options), 0);
+    cr_assert_eq(weft_group_imap(pool, &source, 1, deep_item, NULL, NULL, &imap), 0);
+    while (weft_imap_next(imap, &next, WEFT_FOREVER) == 1) {
+        cr_assert_eq(next.status, WEFT_OK);
+    }
+    cr_assert_eq(weft_imap_destroy(imap), 0);
+    cr_assert_eq(weft_group_join(pool, WEFT_FOREVER), 0);
+    cr_assert_eq(items, 20);
+    until(hooked[0] == hooked[2]);
+    cr_assert_geq(hooked[0], 2, "a carrier and the source");
+    cr_assert_leq(hooked[1], hooked[0]);
+    end();
+}
