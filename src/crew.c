@@ -109,7 +109,7 @@ static bool invite_one(struct weft_crew *crew)
     }
     participant->request.grant = granted;
     participant->request.essential = crew->running == 0;
-    if (weft_task_make_internal(crew->runtime, carrier, participant, &participant->task) != 0) {
+    if (weft_group_make_wrapper(crew->work.group, crew->runtime, carrier, participant, &participant->task) != 0) {
         weft_participant_free(participant); /* not the last reference to the crew: the caller has one */
         return false;
     }
