@@ -89,7 +89,8 @@ struct weft_participant *weft_participant_make(struct weft_crew *crew)
                                                       .work = WEFT_WORK(crew),
                                                       .group = crew->work.group,
                                                       .caller = crew->caller,
-                                                      .shuts = crew->shuts };
+                                                      .shuts = crew->shuts,
+                                                      .stays = true };
         weft_scope_init(&participant->scope);
         weft_crew_retain(crew);
     }
