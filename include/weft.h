@@ -602,7 +602,8 @@ WEFT_MUST int weft_group_apply_async(struct weft_group *, weft_task_fn *, void *
  *
  * When the call returns, nothing of it runs, and nothing touches its arguments again: also after an error, a kill or a
  * timeout. A kill of the caller or of the group, or the map's own deadline, cancels the items that have not begun, and
- * running ones get the kill; if any item was cancelled the call returns -ECANCELED, or -ETIMEDOUT for the deadline. */
+ * running ones get the kill; if any item was cancelled the call returns -ECANCELED, or -ETIMEDOUT for the deadline. The
+ * end of the runtime waits for maps that have begun, and refuses others from outside with -ESHUTDOWN. */
 
 /* What a map does about items that fail. */
 enum weft_on_error {
@@ -617,23 +618,23 @@ struct weft_map_report {
     size_t ok;           /* items that returned 0 */
     size_t failed;       /* items that failed */
     size_t cancelled;    /* items that were killed or never began */
-    size_t first_failed; /* lowest index that failed, or WEFT_NO_INDEX; of weft_group_for: the `begin` of that call */
+    size_t first_failed; /* lowest index that failed, or WEFT_NO_INDEX; of for and reduce: the `begin` of that call */
     int first_error;     /* its code, or 0 */
 };
 
 struct weft_map_options {
     size_t struct_size;             /* sizeof(struct weft_map_options) */
     enum weft_on_error on_error;    /* WEFT_RUN_ALL by default */
-    size_t grain;                   /* map: items a chunk; for: most indices a call; 0: automatic, about 2 us */
-    bool deterministic;             /* for: calls depend on the range alone, not on timing */
+    size_t grain;                   /* map: items a chunk; for, reduce: most indices a call; 0: automatic, about 2 us */
+    bool deterministic;             /* for, reduce: calls depend on the range alone, not on timing; so does what is joined */
     int64_t deadline;               /* 0: none; then cancelled with -ETIMEDOUT */
     int *status;                    /* map: n codes, filled in whatever happens; -ECANCELED: never began; or NULL */
     struct weft_map_report *report; /* filled in; or NULL */
-    void (*progress)(size_t done, size_t n, void *arg); /* at most every 100 ms, and at the end; or NULL */
+    void (*progress)(size_t done, size_t n, void *arg); /* in indices; at most every 100 ms, and at the end; or NULL */
     void *progress_arg;                                 /* passed to it; one thread calls at a time */
-    weft_callback_fn *callback;                         /* for asynchronous maps, which this version does not have: NULL */
-    void *callback_arg;                                 /* NULL */
-    unsigned when;                                      /* 0 */
+    weft_callback_fn *callback;                         /* map_async: called with the handle's outcome; else NULL */
+    void *callback_arg;                                 /* passed to it */
+    unsigned when;                                      /* map_async: for which outcomes, or-ed; 0: WEFT_ON_OK */
 };
 
 #define WEFT_NO_INDEX SIZE_MAX
@@ -658,6 +659,19 @@ WEFT_MUST int weft_group_map(struct weft_group *, weft_map_fn *, void *ctx, size
 #define WEFT_MAP(group, fn, ctx, n, in, out, options) \
     weft_group_map(group, fn, ctx, n, in, sizeof *(in), out, sizeof *(out), options)
 
+/* The same as weft_group_map, without waiting: `*handle` is the task that calls it, and that is what to wait for and to
+ * kill. It ends OK (the map returned 0), FAILED with what the map returned (its deadline: -ETIMEDOUT), or CANCELLED: it or
+ * the group was killed, and an item was cancelled by that. `handle` may be NULL. The callback runs in a task of its own,
+ * which belongs to no group, after the handle has finished.
+ * Context    Does not suspend, not for a slot either; not a cancellation point. From here on the group is non-empty until
+ *            the map has ended; the handle is no member.
+ * Errors     -EINVAL (also: `when`), -ESHUTDOWN (the group is closed or being killed). After 0, a map that was killed
+ *            before it had a slot has cancelled all its items.
+ * Ownership  `in`, `out`, `ctx` and what the options point to must live until the handle has finished; nothing touches
+ *            them after. The handle is the caller's to release. */
+WEFT_MUST int weft_group_map_async(struct weft_group *, weft_map_fn *, void *ctx, size_t n, const void *in, size_t in_stride,
+                                   void *out, size_t out_stride, const struct weft_map_options *, struct weft_task **handle);
+
 /* A body over the indices [begin, end). */
 typedef int weft_range_fn(void *ctx, size_t begin, size_t end);
 
@@ -673,6 +687,34 @@ typedef int weft_range_fn(void *ctx, size_t begin, size_t end);
  * Errors     As weft_group_map; -EINVAL (begin > end, or `status` is set: calls have no fixed number). */
 WEFT_MUST int weft_group_for(struct weft_group *, size_t begin, size_t end, weft_range_fn *, void *ctx,
                              const struct weft_map_options *);
+
+/* What a reduction is made of. A partial is memory like `acc`, of the library; its calls follow one another. */
+struct weft_reduce_ops {
+    size_t struct_size;                                          /* sizeof(struct weft_reduce_ops) */
+    size_t acc_size;                                             /* bytes of a partial, which is aligned to 64; not 0 */
+    int (*init)(void *ctx, void *acc);                           /* makes an empty one; if that fails, so does the call */
+    int (*body)(void *ctx, size_t begin, size_t end, void *acc); /* adds the indices [begin, end) to it */
+    int (*join)(void *ctx, void *left, void *right);             /* left = left + right, what comes after it */
+    void (*fini)(void *ctx, void *acc);                          /* ends one, joined or not; or NULL */
+};
+
+/* Folds the range [begin, end) into `acc`, in parallel. `+` need not commute, only associate:
+ *
+ *     for (size_t from = begin, to; from < end; from = to) {
+ *         to = ...;                       // at most from + grain
+ *         body(ctx, from, to, acc);
+ *     }
+ *
+ * Shape      `acc` is the caller's, and holds the initial value. Every partial is made by init, gets one or more calls
+ *            that follow one another, is joined into `acc`, and is ended by fini, once, whatever happens. Joins come in
+ *            the order of the range, one at a time. With `deterministic` there are at most 512 partials, and they depend
+ *            on the range and the grain alone: so does the result, also that of floating-point sums.
+ * Context    As weft_group_map; init, join and fini run where body does, or in the caller, and may block, too. Up to one
+ *            4096th of the range (deterministic: one 512th) is in one participant's hands: its calls wait for one another.
+ * Errors     As weft_group_for; -EINVAL (`acc`, init, body or join NULL, or acc_size 0); what a join returned, if the rest
+ *            went well. One call is one item. After an error `acc` is valid, but what is in it is not said. */
+WEFT_MUST int weft_group_reduce(struct weft_group *, size_t begin, size_t end, const struct weft_reduce_ops *, void *ctx, void *acc,
+                                const struct weft_map_options *);
 
 /* ---- imap: streams ----
  *

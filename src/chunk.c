@@ -26,10 +26,8 @@ static int call_unit(struct weft_map *map, size_t unit, size_t *index)
         return map->item(map->ctx, unit, map->in ? map->in + unit * map->in_stride : NULL,
                          map->out ? map->out + unit * map->out_stride : NULL);
     }
-    size_t from = map->begin + unit * map->grain;
-    size_t to = map->end - from > map->grain ? from + map->grain : map->end;
-    *index = from;
-    return map->body(map->ctx, from, to);
+    *index = weft_map_index(map, unit);
+    return map->body(map->ctx, *index, weft_map_index(map, unit + 1));
 }
 
 /* Whatever is not plain success. False: no further item may begin. */
@@ -54,6 +52,15 @@ static bool settle(struct weft_map *map, struct weft_participant *participant, s
         map->options.status[index] = error;
     }
     return weft_participant_renew(participant);
+}
+
+bool weft_map_settle(struct weft_map *map, struct weft_participant *participant, size_t index, int rc)
+{
+    if (weft_unlikely(rc != 0 || a_load(&participant->item_scope->word, RELAXED) != 0)) {
+        return settle(map, participant, index, rc);
+    }
+    participant->ok++;
+    return !a_load(&map->crew.stop, RELAXED);
 }
 
 /* ---- ranges ---- */
@@ -143,8 +150,20 @@ static bool steal_patiently(struct weft_map *map, struct weft_participant *parti
 
 /* ---- working ---- */
 
-/* False: it was stopped. */
-static bool run_items(struct weft_map *map, struct weft_participant *participant, size_t begin, size_t end)
+void weft_map_share(struct weft_map *map, struct weft_participant *participant)
+{
+    if (weft_unlikely(a_load(&participant->hungry, RELAXED))) {
+        a_store(&participant->hungry, 0u, RELAXED);
+        if (participant->at + 1 < participant->limit) {
+            weft_map_shed(&map->crew, participant);
+            weft_crew_invite(&map->crew);
+        }
+        participant->chunk = 1;
+    }
+}
+
+/* A unit is an item, or one call of a body. */
+bool weft_map_run_items(struct weft_map *map, struct weft_participant *participant, size_t begin, size_t end)
 {
     bool go_on = true;
     participant->at = begin;
@@ -165,14 +184,7 @@ static bool run_items(struct weft_map *map, struct weft_participant *participant
         if (weft_unlikely(!go_on)) {
             break;
         }
-        if (weft_unlikely(a_load(&participant->hungry, RELAXED))) {
-            a_store(&participant->hungry, 0u, RELAXED);
-            if (participant->at + 1 < participant->limit) {
-                weft_map_shed(&map->crew, participant);
-                weft_crew_invite(&map->crew);
-            }
-            participant->chunk = 1;
-        }
+        weft_map_share(map, participant);
         participant->at++;
     }
     a_store(&participant->sheddable, 0u, RELAXED);
@@ -181,31 +193,27 @@ static bool run_items(struct weft_map *map, struct weft_participant *participant
 }
 
 /* A body over any part of the range: one call. */
-static bool run_body(struct weft_map *map, struct weft_participant *participant, size_t begin, size_t end)
+bool weft_map_run_body(struct weft_map *map, struct weft_participant *participant, size_t begin, size_t end)
 {
-    bool go_on = true;
     int rc = map->body(map->ctx, map->begin + begin, map->begin + end);
-    if (weft_likely(rc == 0 && a_load(&participant->item_scope->word, RELAXED) == 0)) {
-        participant->ok++;
-    } else {
-        go_on = settle(map, participant, map->begin + begin, rc);
-    }
+    participant->at = participant->limit = end;
     a_store(&participant->hungry, 0u, RELAXED);
-    return go_on;
+    return weft_map_settle(map, participant, map->begin + begin, rc);
 }
 
+/* M9. What has been done is read inside the lock, so that it never shrinks from one call to the next. */
 static void report_progress(struct weft_map *map, size_t finished)
 {
-    size_t done = a_add(&map->done, finished, RELAXED) + finished;
-    int64_t now = os_now();
-    if (now < a_load(&map->progress_due, RELAXED)) {
+    a_add(&map->done, finished, RELAXED);
+    if (os_now() < a_load(&map->progress_due, RELAXED)) {
         return;
     }
     uint32_t free_word = 0;
     if (a_cas(&map->progress_lock.word, &free_word, 1u, ACQUIRE, RELAXED)) { /* from one thread at a time; the others go on */
-        if (now >= a_load(&map->progress_due, RELAXED)) {
-            a_store(&map->progress_due, now + WEFT_PROGRESS_NS, RELAXED);
-            map->options.progress(done, map->units, map->options.progress_arg);
+        if (os_now() >= a_load(&map->progress_due, RELAXED)) {
+            size_t done = weft_map_index(map, a_load(&map->done, RELAXED)) - map->begin;
+            map->options.progress(done, map->end - map->begin, map->options.progress_arg);
+            a_store(&map->progress_due, os_now() + WEFT_PROGRESS_NS, RELAXED);
         }
         weft_unlock(&map->progress_lock);
     }
@@ -220,9 +228,9 @@ static bool too_late(struct weft_map *map)
     return false;
 }
 
-void weft_map_work(struct weft_crew *crew, struct weft_participant *participant)
+static void work_off(struct weft_map *map, struct weft_participant *participant)
 {
-    struct weft_map *map = weft_map_of(crew);
+    struct weft_crew *crew = &map->crew;
     const uint64_t goal = os_cycles_per_us() * CHUNK_GOAL_US;
     size_t begin, end;
     while (!a_load(&crew->stop, RELAXED)) {
@@ -238,7 +246,7 @@ void weft_map_work(struct weft_crew *crew, struct weft_participant *participant)
             return;
         }
         uint64_t before = weft_cpu_cycles();
-        if (!(map->item || map->grain ? run_items : run_body)(map, participant, begin, end)) {
+        if (!map->run(map, participant, begin, end)) {
             return;
         }
         uint64_t took = weft_cpu_cycles() - before;
@@ -248,9 +256,21 @@ void weft_map_work(struct weft_crew *crew, struct weft_participant *participant)
             participant->chunk = participant->chunk / 2 + (participant->chunk == 1);
         }
         if (map->options.progress) {
-            report_progress(map, end - begin);
+            report_progress(map, participant->at - begin);
+            if (!weft_participant_renew(participant)) { /* it ran in the scope of the items */
+                return;
+            }
         }
         weft_participant_relent(participant);
+    }
+}
+
+void weft_map_work(struct weft_crew *crew, struct weft_participant *participant)
+{
+    struct weft_map *map = weft_map_of(crew);
+    work_off(map, participant);
+    if (map->rest) {
+        map->rest(map, participant);
     }
 }
 

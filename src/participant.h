@@ -49,6 +49,7 @@ struct weft_participant {
     _Atomic uint32_t hungry;  /* a thief waits for what it may put back */
     _Atomic size_t sheddable; /* how much of the chunk at hand it had not begun when it took it */
     size_t at, limit, chunk;
+    void *partial; /* of a reduce: into which its calls go */
     size_t ok, failed, cancelled, first_failed;
     int first_error;
     uint64_t relented; /* cycles: when it last did */
