@@ -138,6 +138,7 @@ struct weft_task;
 struct weft_group;
 struct weft_imap;
 struct weft_channel;
+struct weft_key;
 
 /* What became of a task or an item. A function that returns 0 is OK, also after a kill; a negative code is FAILED with
  * that error, and a positive one FAILED with -EINVAL; CANCELLED is what was killed before it ran, or was killed and
@@ -159,6 +160,7 @@ struct weft_outcome {
 /* A task's function: `*result` is NULL on entry and becomes the outcome's value. Returns 0 or a negative code. */
 typedef int weft_task_fn(void *arg, void **result);
 /* Ends what an argument, an item or a result points to. */
+typedef void weft_call_fn(void *arg); /* weft_blocking_call */
 typedef void weft_free_fn(void *p);
 /* Hears of an outcome. */
 typedef void weft_callback_fn(const struct weft_outcome *, void *arg);
@@ -194,7 +196,7 @@ struct weft_runtime_options {
     size_t stack_size;                               /* bytes a task may use, if it does not say otherwise; 0: 64 KiB */
     size_t guard_size;                               /* bytes below a stack that fault on touch; 0: 128 KiB */
     size_t max_fibers;                               /* stacks that may exist at once; 0: no bound. At least two a worker */
-    unsigned max_blocking_threads;                   /* of no effect in this version; 0 */
+    unsigned max_blocking_threads;                   /* of weft_blocking_call; 0: 64 */
     void (*worker_start)(unsigned index, void *ctx); /* first thing on each worker; or NULL */
     void (*worker_stop)(unsigned index, void *ctx);  /* last thing on each worker; or NULL */
     void *worker_ctx;                                /* passed to both */
@@ -872,6 +874,30 @@ struct weft_select_case {
  * Context    As send and receive.
  * Errors     -EINVAL (no cases), -ETIMEDOUT, -ECANCELED, -ENOMEM (more than 8 cases). */
 WEFT_MUST int weft_channel_select(struct weft_select_case cases[], size_t n, int64_t deadline, size_t *chosen);
+
+/* ---- what blocks a thread, and what belongs to a task ---- */
+
+/* Calls fn(arg), which may block its thread (files, a foreign library's lock), on a thread of its own with a stack of
+ * the system's size, while the caller waits. There are at most `max_blocking_threads` of a runtime at once (0: 64), used
+ * again and ended when idle; calls beyond that wait in the order of coming. On a foreign thread fn runs in place. fn's
+ * result travels in `arg`.
+ * Context    Suspends; a cancellation point until fn begins, not any more then. fn runs as on a foreign thread.
+ * Errors     -ECANCELED (fn was not called and will not be), -ESHUTDOWN, -EPERM; or why the system gave no thread. */
+WEFT_MUST int weft_blocking_call(struct weft_runtime *, weft_call_fn *fn, void *arg);
+
+/* A key for values of which each task has its own; nobody inherits them. In an item of a map they are those of
+ * weft_task_current. At the end of a task, before it is finished, `destructor` (NULL: none) is called with each value
+ * that is not NULL, in no order, as a part of the task. Destroying a key leaves the values to their tasks' ends; NULL
+ * does nothing. */
+WEFT_MUST int weft_key_create(weft_free_fn *destructor, struct weft_key **out);
+void weft_key_destroy(struct weft_key *);
+
+/* NULL if it was not set, and on a foreign thread. */
+void *weft_key_get(const struct weft_key *);
+
+/* The value that was there is the caller's again: no destructor is called for it. NULL takes it away.
+ * Errors     -EPERM (on a foreign thread), -ENOMEM. */
+WEFT_MUST int weft_key_set(struct weft_key *, void *value);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus
