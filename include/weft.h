@@ -33,7 +33,8 @@
  *         return outcome.status == WEFT_OK && n == 500500 ? 0 : 1;
  *     }
  *
- * The header reads from top to bottom: version, errors, time, options, runtimes, tasks, groups and pools, maps, imap.
+ * The header reads from top to bottom: version, errors, time, options, runtimes, tasks, groups and pools, maps, imap,
+ * locks and events, channels.
  *
  * What holds for every function unless its comment says otherwise:
  *
@@ -136,6 +137,8 @@ struct weft_runtime;
 struct weft_task;
 struct weft_group;
 struct weft_imap;
+struct weft_channel;
+struct weft_key;
 
 /* What became of a task or an item. A function that returns 0 is OK, also after a kill; a negative code is FAILED with
  * that error, and a positive one FAILED with -EINVAL; CANCELLED is what was killed before it ran, or was killed and
@@ -157,6 +160,7 @@ struct weft_outcome {
 /* A task's function: `*result` is NULL on entry and becomes the outcome's value. Returns 0 or a negative code. */
 typedef int weft_task_fn(void *arg, void **result);
 /* Ends what an argument, an item or a result points to. */
+typedef void weft_call_fn(void *arg); /* weft_blocking_call */
 typedef void weft_free_fn(void *p);
 /* Hears of an outcome. */
 typedef void weft_callback_fn(const struct weft_outcome *, void *arg);
@@ -192,7 +196,7 @@ struct weft_runtime_options {
     size_t stack_size;                               /* bytes a task may use, if it does not say otherwise; 0: 64 KiB */
     size_t guard_size;                               /* bytes below a stack that fault on touch; 0: 128 KiB */
     size_t max_fibers;                               /* stacks that may exist at once; 0: no bound. At least two a worker */
-    unsigned max_blocking_threads;                   /* of no effect in this version; 0 */
+    unsigned max_blocking_threads;                   /* of weft_blocking_call; 0: 64 */
     void (*worker_start)(unsigned index, void *ctx); /* first thing on each worker; or NULL */
     void (*worker_stop)(unsigned index, void *ctx);  /* last thing on each worker; or NULL */
     void *worker_ctx;                                /* passed to both */
@@ -801,6 +805,141 @@ void weft_imap_close(struct weft_imap *);
  * Context    Suspends; no cancellation point.
  * Errors     -EDEADLK (called from its own item or source): nothing has changed. */
 int weft_imap_destroy(struct weft_imap *);
+
+/* ---- locks and events ----
+ *
+ * They live in the caller's memory, as members of its structs or on its stack. All bytes zero is initialised:
+ *
+ *     static struct weft_mutex lock = WEFT_ZERO_INIT;
+ *
+ * Nothing needs to be destroyed. The memory may go when no call on the object goes on and none will come; to know that
+ * it is enough to have seen a lock, a permit or an event given by the last one that used it, who touches it no more
+ * after that. Tasks of any runtime and foreign threads may share one.
+ *
+ * Every wait suspends, takes a deadline, and is a cancellation point unless the deadline is WEFT_NOWAIT. It returns 0;
+ * -ETIMEDOUT (with WEFT_NOWAIT: it would have to wait), -ECANCELED. A wait that ends so has taken nothing. What unlocks,
+ * sets, signals or releases happens before the return of the wait that it ends.
+ *
+ * A pthread mutex held across a call that suspends stays with the thread: the task may go on on another, which must not
+ * unlock it, and any task that wants it meanwhile blocks its whole worker. Use these instead. */
+
+struct weft_mutex {
+    uint64_t opaque[2];
+};
+struct weft_event {
+    uint64_t opaque[2];
+};
+struct weft_semaphore {
+    uint64_t opaque[2];
+};
+struct weft_cond {
+    uint64_t opaque[2];
+};
+struct weft_barrier {
+    uint64_t opaque[4];
+};
+#define WEFT_ZERO_INIT \
+    {                  \
+        {              \
+            0          \
+        }              \
+    }
+
+/* Locks for the calling task (or foreign thread), which may unlock it on another worker than it locked it on. Others
+ * may overtake one that waits, for about a millisecond; then it is handed over to who has waited longest.
+ * Errors     -EDEADLK (the caller holds it), -ETIMEDOUT, -ECANCELED. */
+WEFT_MUST int weft_mutex_lock(struct weft_mutex *, int64_t deadline);
+
+/* Only by who has locked it: a build with invariants checked (WEFT_DEBUG) ends the process otherwise, another ignores
+ * it. Never suspends. */
+void weft_mutex_unlock(struct weft_mutex *);
+
+/* Sets an event: wakes all that wait, and waits return at once until it is cleared. Never suspends. */
+void weft_event_set(struct weft_event *);
+void weft_event_clear(struct weft_event *);
+bool weft_event_is_set(const struct weft_event *);
+WEFT_MUST int weft_event_wait(struct weft_event *, int64_t deadline);
+
+/* Lets go of the mutex, waits for a signal, and takes the mutex again, however long that takes: the caller holds it on
+ * every return. Check the condition in a loop.
+ * Errors     -EPERM (the caller does not hold the mutex), -ETIMEDOUT, -ECANCELED. */
+WEFT_MUST int weft_cond_wait(struct weft_cond *, struct weft_mutex *, int64_t deadline);
+/* Wakes the one that has waited longest, or all. A signal is never spent on a wait that a kill or a deadline has ended.
+ * Never suspends; the mutex may be held, or not. */
+void weft_cond_signal(struct weft_cond *);
+void weft_cond_broadcast(struct weft_cond *);
+
+/* A number of permits; zeroed memory has none. Who waits gets them in the order of coming, and is not overtaken.
+ * `init` only while nobody uses it. `release` never suspends. */
+void weft_semaphore_init(struct weft_semaphore *, uint32_t count);
+WEFT_MUST int weft_semaphore_acquire(struct weft_semaphore *, int64_t deadline);
+void weft_semaphore_release(struct weft_semaphore *, uint32_t n);
+
+/* Waits until n are waiting: 1 for the last to come, 0 for the others; then the next round begins. Who is killed or late
+ * is not counted. `init` only while nobody uses it.
+ * Errors     -EINVAL (n is 0, or it was never initialised), -ETIMEDOUT, -ECANCELED. */
+void weft_barrier_init(struct weft_barrier *, uint32_t n);
+WEFT_MUST int weft_barrier_wait(struct weft_barrier *, int64_t deadline);
+
+/* ---- channels ---- */
+
+/* A queue for items of `item_size` bytes, copied in and out. `capacity` items fit; with 0 a sender waits for its receiver.
+ * Errors     -EOVERFLOW. */
+WEFT_MUST int weft_channel_create(size_t item_size, size_t capacity, struct weft_channel **out);
+
+/* Nobody may be in a call on it. What is in it is dropped. NULL does nothing. */
+void weft_channel_destroy(struct weft_channel *);
+
+/* No more sends: those that wait get -EPIPE. Receivers still get what is in it, then -EPIPE. NULL does nothing; closing
+ * twice is harmless. Never suspends. */
+void weft_channel_close(struct weft_channel *);
+
+/* Many may send and receive; those that wait are served in the order of coming. Suspend; cancellation points unless the
+ * deadline is WEFT_NOWAIT. A receiver's buffer may be NULL: the item is dropped.
+ * Errors     -EPIPE (closed); -EAGAIN (WEFT_NOWAIT, to send: no space); -ETIMEDOUT; -ECANCELED. Then nothing was sent or
+ *            received.
+ * Order      A send happens before the return of the receive that gets the item. */
+WEFT_MUST int weft_channel_send(struct weft_channel *, const void *item, int64_t deadline);
+WEFT_MUST int weft_channel_receive(struct weft_channel *, void *item, int64_t deadline);
+
+/* One case of a select: `send` not NULL: sends that item; else receives into `receive` (NULL: drops it). A case whose
+ * channel is NULL is never ready. */
+struct weft_select_case {
+    struct weft_channel *channel;
+    const void *send;
+    void *receive;
+    int rc;
+};
+
+/* Waits until one of the cases can go on, and lets exactly one: its index is in `*chosen`, and its `rc` is 0, or -EPIPE
+ * if that channel is closed. Of several that can, each is as likely. Cases of one select never serve each other.
+ * Context    As send and receive.
+ * Errors     -EINVAL (no cases), -ETIMEDOUT, -ECANCELED, -ENOMEM (more than 8 cases). */
+WEFT_MUST int weft_channel_select(struct weft_select_case cases[], size_t n, int64_t deadline, size_t *chosen);
+
+/* ---- what blocks a thread, and what belongs to a task ---- */
+
+/* Calls fn(arg), which may block its thread (files, a foreign library's lock), on a thread of its own with a stack of
+ * the system's size, while the caller waits. There are at most `max_blocking_threads` of a runtime at once (0: 64), used
+ * again and ended when idle; calls beyond that wait in the order of coming. On a foreign thread fn runs in place. fn's
+ * result travels in `arg`.
+ * Context    Suspends; a cancellation point until fn begins, not any more then. fn runs as on a foreign thread.
+ * Errors     -ECANCELED (fn was not called and will not be), -ESHUTDOWN, -EPERM; or why the system gave no thread. */
+WEFT_MUST int weft_blocking_call(struct weft_runtime *, weft_call_fn *fn, void *arg);
+
+/* A key for values of which each task has its own; nobody inherits them. In an item of a map they are those of
+ * weft_task_current. At the end of a task, before it is finished, `destructor` (NULL: none) is called with each value
+ * that is not NULL, in no order, as a part of the task. Destroying a key leaves the values to their tasks' ends; NULL
+ * does nothing. */
+WEFT_MUST int weft_key_create(weft_free_fn *destructor, struct weft_key **out);
+void weft_key_destroy(struct weft_key *);
+
+/* NULL if it was not set, and on a foreign thread. */
+void *weft_key_get(const struct weft_key *);
+
+/* The value that was there is the caller's again: no destructor is called for it. NULL takes it away.
+ * Errors     -EPERM (on a foreign thread), -ENOMEM. */
+WEFT_MUST int weft_key_set(struct weft_key *, void *value);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

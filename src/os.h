@@ -38,6 +38,7 @@ struct os_thread {
 };
 int os_thread_start(struct os_thread *thread, void (*entry)(void *), void *arg, const char *name);
 void os_thread_join(struct os_thread thread);
+void os_thread_detach(struct os_thread thread); /* instead of joining it */
 void os_thread_id(struct os_thread *self);
 bool os_thread_is(struct os_thread thread);
 

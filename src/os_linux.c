@@ -234,6 +234,14 @@ void os_thread_join(struct os_thread thread)
     }
 }
 
+void os_thread_detach(struct os_thread thread)
+{
+    int rc = pthread_detach((pthread_t)thread.opaque);
+    if (rc != 0) {
+        weft_panic("pthread_detach: error %d", rc);
+    }
+}
+
 void os_thread_id(struct os_thread *self) { self->opaque = (uint64_t)pthread_self(); }
 
 bool os_thread_is(struct os_thread thread) { return pthread_equal((pthread_t)thread.opaque, pthread_self()) != 0; }

@@ -239,7 +239,7 @@ int weft_runtime_create(const struct weft_runtime_options *given, struct weft_ru
                                       .fork_generation = os_fork_generation() };
     instance->has_hooks = options.task_hooks != NULL;
     instance->hooks = options.task_hooks ? *options.task_hooks : (struct weft_task_hooks){ 0 };
-    instance->blocking_threads_max = options.max_blocking_threads;
+    weft_blocking_init(&instance->blocking, options.max_blocking_threads);
     instance->stack_bytes = options.stack_size ? options.stack_size : STACK_BYTES_DEFAULT;
     instance->name = copy_name(options.name);
     rc = options.name && !instance->name ? -ENOMEM : weft_overflow_install(overflow_query);
@@ -270,11 +270,12 @@ int weft_runtime_create(const struct weft_runtime_options *given, struct weft_ru
 bool weft_runtime_is_mine(struct weft_runtime *runtime)
 {
     struct weft_thread *thread = weft_thread_self();
-    struct weft_frame *frame = thread && thread->slot ? thread->slot->frame : NULL;
+    struct weft_slot *slot = thread ? thread->slot : NULL;
+    struct weft_frame *frame = slot ? slot->frame : NULL;
     while (frame && frame->runtime != runtime) {
         frame = frame->outer;
     }
-    return frame || weft_runtime_current() == runtime;
+    return frame || weft_runtime_current() == runtime || (slot && slot->helps == runtime);
 }
 
 static int wait_quiet(struct weft_instance *instance, const struct weft_wait *wait)
@@ -425,6 +426,7 @@ int weft_runtime_destroy(struct weft_runtime *runtime)
     while ((rc = wait_quiet(instance, &wait)) != 0) {
         os_thread_yield(); /* no memory to wait with: the tasks still end */
     }
+    weft_blocking_end(&instance->blocking); /* their last step makes a fiber ready */
     weft_sched_stop(runtime);
     weft_waitq_unlock(&instance->quiet,
                       weft_waitq_lock(&instance->quiet)); /* who looked before "stop" has left the workers alone */

@@ -35,6 +35,7 @@ struct weft_slot {
     struct weft_frame *frame;
     struct weft_task *task;       /* what runs here; NULL on a foreign thread outside items */
     struct weft_runtime *runtime; /* of a fiber; NULL of a foreign thread */
+    struct weft_runtime *helps;   /* of a thread that runs blocking calls: whose */
     struct weft_timer timer;
     unsigned raw; /* depth of raw links that run here: whatever would block is -EPERM */
 };
@@ -55,6 +56,7 @@ static inline void weft_slot_reset(struct weft_slot *slot)
     a_store(&slot->scope, NULL, RELAXED);
     slot->frame = NULL;
     slot->task = NULL;
+    slot->helps = NULL;
     slot->raw = 0;
 }
 

@@ -501,6 +501,9 @@ static void finish(struct weft_task *task, enum weft_task_state from, enum weft_
     struct weft_task_ext *ext = a_load(&task->ext, ACQUIRE);
     bool drop_queue_ref = false;
     if (weft_unlikely(ext || weft_instance_of(runtime)->has_hooks)) {
+        if (ext && ext->locals) {
+            weft_locals_end(ext);
+        }
         if (ext && ext->deadline != 0) {
             (void)weft_timer_cancel(&ext->deadline_timer);
         }

@@ -31,6 +31,7 @@
 #ifndef WEFT_TASK_H
 #define WEFT_TASK_H
 
+#include "blocking.h"
 #include "scheduler.h"
 #include "wait.h"
 
@@ -105,7 +106,8 @@ struct weft_task_ext {
     struct weft_deferred deadline_due, start_due;
     _Atomic(struct weft_membership *) memberships; /* changed under the task's queue lock */
     struct weft_link_chain links;
-    struct weft_stay *stay; /* of a task that is spawned into a pool by way of its queue, or on a loan (membership.h) */
+    struct weft_stay *stay;    /* of a task that is spawned into a pool by way of its queue, or on a loan (membership.h) */
+    struct weft_local *locals; /* key.c */
     char *name;
 };
 
@@ -124,7 +126,8 @@ struct weft_instance {
     struct weft_waitq quiet; /* who waits until no task is left */
     _Atomic uint32_t quiet_wanted;
     _Atomic size_t objects; /* groups, maps and imaps that somebody holds */
-    unsigned workers_running, blocking_threads_max;
+    unsigned workers_running;
+    struct weft_blocking blocking;
     struct weft_lock drains_lock;
     struct weft_drain *drains; /* what must hear that the end begins */
     struct weft_task_hooks hooks;
@@ -189,6 +192,7 @@ void weft_task_read_outcome(struct weft_task *task, struct weft_outcome *outcome
 bool weft_task_settled(struct weft_task *task);                                    /* FINISHED; waits ENDING out */
 bool weft_task_is_finished(void *task); /* without waiting, for weft_wait_until: under the queue's lock nobody spins */
 struct weft_task_ext *weft_task_extend(struct weft_task *task); /* NULL: no memory */
+void weft_locals_end(struct weft_task_ext *ext);                /* key.c: gives every value to its destructor */
 /* T2: what a function returned, in a scope whose word is this, and whether a kill explains it. */
 enum weft_status weft_scope_judge(uint64_t word, int rc, int *error);
 /* The runner's call: the task is on the runner's stack. */

@@ -203,51 +203,73 @@ unsigned weft_wait_end(struct weft_slot *slot, const struct weft_wait *wait)
 /* Without a deadline ahead there is nothing to publish: a deadline in the past times out before it waits. */
 static bool too_late(int64_t deadline) { return deadline != OS_FOREVER && (deadline == WEFT_WAIT_NOW || os_now() >= deadline); }
 
-int weft_wait_until(struct weft_waitq *queue, bool (*done)(void *arg), void *arg, const struct weft_wait *wait)
+int weft_wait_enter(const struct weft_wait *wait, struct weft_slot **slot)
 {
-    struct weft_slot *slot = weft_slot_self();
-    if (weft_unlikely(!slot)) {
+    *slot = weft_slot_self();
+    if (weft_unlikely(!*slot)) {
         return -ENOMEM;
     }
-    if (wait->deadline != WEFT_WAIT_NOW) {
-        if (weft_unlikely(slot->raw > 0)) {
-            return -EPERM;
-        }
-        int rc = wait->cancellable ? weft_cancel_point() : 0;
-        if (rc != 0) {
+    if (wait->deadline == WEFT_WAIT_NOW) {
+        return 0;
+    }
+    if (weft_unlikely((*slot)->raw > 0)) {
+        return -EPERM;
+    }
+    return wait->cancellable ? weft_cancel_point() : 0;
+}
+
+void weft_wait_link(struct weft_waiter **tail, struct weft_waiter *waiter, bool first)
+{
+    waiter->kind = WEFT_WAITER_ONE;
+    waiter->fired = false;
+    waiter->epoch = weft_wait_begin(waiter->slot);
+    (first ? weft_waitq_link_first : weft_waitq_link)(tail, waiter);
+}
+
+bool weft_wait_sleep(struct weft_waitq *queue, struct weft_waiter **tail, struct weft_waiter *waiter, const struct weft_wait *wait)
+{
+    unsigned reason = weft_wait_end(waiter->slot, wait);
+    if (reason == WEFT_CLAIM_WOKEN) {
+        return true;
+    }
+    *tail = weft_waitq_lock(queue); /* also when it was woken early: whoever did has let go of the object then */
+    if (waiter->linked) {
+        weft_waitq_unlink(tail, waiter);
+    }
+    if ((reason & ~WEFT_CLAIM_EARLY) == WEFT_CLAIM_WOKEN) {
+        weft_waitq_unlock(queue, *tail);
+        return true;
+    }
+    return false;
+}
+
+int weft_wait_refused(struct weft_slot *slot, const struct weft_wait *wait, bool slept)
+{
+    struct weft_scope *scope = a_load(&slot->scope, RELAXED);
+    if (slept && wait->cancellable && scope && weft_scope_deliver(scope)) {
+        return -ECANCELED;
+    }
+    return too_late(wait->deadline) ? -ETIMEDOUT : 0;
+}
+
+int weft_wait_until(struct weft_waitq *queue, bool (*done)(void *arg), void *arg, const struct weft_wait *wait)
+{
+    struct weft_slot *slot;
+    int rc = weft_wait_enter(wait, &slot);
+    if (rc != 0) {
+        return rc;
+    }
+    struct weft_waiter *tail = weft_waitq_lock(queue);
+    for (bool slept = false;; slept = true) {
+        if (done(arg) || (rc = weft_wait_refused(slot, wait, slept)) != 0) {
+            weft_waitq_unlock(queue, tail);
             return rc;
         }
-    }
-    bool killed = false, late = false;
-    for (;;) {
-        struct weft_waiter *tail = weft_waitq_lock(queue);
-        if (done(arg)) {
-            weft_waitq_unlock(queue, tail);
-            return 0;
-        }
-        struct weft_scope *scope = a_load(&slot->scope, RELAXED);
-        killed = (killed || late) && wait->cancellable && scope && weft_scope_deliver(scope);
-        late = late || too_late(wait->deadline);
-        if (killed || late) {
-            weft_waitq_unlock(queue, tail);
-            return killed ? -ECANCELED : -ETIMEDOUT;
-        }
-        struct weft_waiter waiter = { .slot = slot, .kind = WEFT_WAITER_ONE, .epoch = weft_wait_begin(slot) };
-        weft_waitq_link(&tail, &waiter);
+        struct weft_waiter waiter = { .slot = slot };
+        weft_wait_link(&tail, &waiter, false);
         weft_waitq_unlock(queue, tail);
-        unsigned reason = weft_wait_end(slot, wait);
-        if (reason == WEFT_CLAIM_WOKEN) {
+        if (weft_wait_sleep(queue, &tail, &waiter, wait)) {
             return 0;
-        }
-        tail = weft_waitq_lock(queue);
-        if (waiter.linked) {
-            weft_waitq_unlink(&tail, &waiter);
-        }
-        weft_waitq_unlock(queue, tail);
-        switch (reason & ~WEFT_CLAIM_EARLY) {
-        case WEFT_CLAIM_WOKEN: return 0;
-        case WEFT_CLAIM_KILLED: killed = true; break;
-        default: late = true; break;
         }
     }
 }

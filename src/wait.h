@@ -51,7 +51,16 @@ struct weft_wait {
  * delivered); -EPERM in a raw link; -ENOMEM. What was waited for wins over kill and timeout, kill wins over timeout (E5). */
 int weft_wait_until(struct weft_waitq *queue, bool (*done)(void *arg), void *arg, const struct weft_wait *wait);
 
-/* The parts, for waits on several queues and for queues with a hand-over. `begin`: under the lock of the first queue; gives the epoch
+/* The parts of that, for objects that change under the lock when somebody comes or goes. `enter` gives the caller's slot: 0, or -ENOMEM,
+ * -EPERM, -ECANCELED. `refused`, under the lock, when what is waited for is not there: -ECANCELED (the kill is delivered by this),
+ * -ETIMEDOUT, or 0: sleep (again). Then `link`, unlock the queue, and `sleep`. True: it was woken, and does not hold the lock. False: a
+ * kill or the deadline ended the sleep; the waiter is unlinked, and the lock is held again, with its tail in *tail. */
+int weft_wait_enter(const struct weft_wait *wait, struct weft_slot **slot);
+int weft_wait_refused(struct weft_slot *slot, const struct weft_wait *wait, bool slept);
+void weft_wait_link(struct weft_waiter **tail, struct weft_waiter *waiter, bool first);
+bool weft_wait_sleep(struct weft_waitq *queue, struct weft_waiter **tail, struct weft_waiter *waiter, const struct weft_wait *wait);
+
+/* The parts of these, for waits on several queues and for queues with a hand-over. `begin`: under the lock of the first queue; gives the epoch
  * for the nodes. `end`: suspends; returns the reason, after which the caller unlinks its nodes. */
 uint64_t weft_wait_begin(struct weft_slot *slot);
 unsigned weft_wait_end(struct weft_slot *slot, const struct weft_wait *wait); /* WEFT_CLAIM_*, with WEFT_CLAIM_EARLY */

@@ -67,6 +67,13 @@ void weft_waitq_link(struct weft_waiter **tail, struct weft_waiter *waiter)
     *tail = waiter;
 }
 
+void weft_waitq_link_first(struct weft_waiter **tail, struct weft_waiter *waiter)
+{
+    struct weft_waiter *newest = *tail;
+    weft_waitq_link(tail, waiter); /* the ring is the same; only the end is another */
+    *tail = newest ? newest : waiter;
+}
+
 void weft_waitq_unlink(struct weft_waiter **tail, struct weft_waiter *waiter)
 {
     weft_assert(waiter->linked);

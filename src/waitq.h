@@ -5,6 +5,9 @@
  * then yields, then takes naps of 100 us, and is never woken (an exchange, which could see a sleeper, costs 6 of the 140 ns of a spawn
  * with a join, twice: bench/bench_spawn.c). Nothing is touched after unlocking.
  *
+ * While nobody waits an object may keep a mark of its own in place of a tail, with bit 1 set, which no waiter's address has: then its
+ * state, its queue and its lock are one word, and the store that unlocks is the one that publishes (event.c, semaphore.c).
+ *
  * A waiter is a node on the stack of whoever waits. `wait` (wait.h) links it and unlinks it again, unless a waker has popped it; after
  * a waker has claimed a waiter it does not touch the node, except to make a PARKED one ready after unlocking (H20). A waiter that was
  * claimed before it slept (EARLY) locks the queue once before it returns, so the waker has let go of the object by then.
@@ -46,8 +49,12 @@ struct weft_waiter *weft_waitq_lock(struct weft_waitq *queue); /* the tail, or N
 void weft_waitq_unlock(struct weft_waitq *queue, struct weft_waiter *tail);
 static inline bool weft_waitq_empty(struct weft_waitq *queue) { return a_load(&queue->word, SEQ_CST) == 0; }
 
-/* All under the lock, on the tail in hand. */
-void weft_waitq_link(struct weft_waiter **tail, struct weft_waiter *waiter); /* as the newest */
+#define WEFT_WAITQ_MARK ((uintptr_t)2)
+static inline bool weft_waitq_marked(const struct weft_waiter *tail) { return ((uintptr_t)tail & WEFT_WAITQ_MARK) != 0; }
+
+/* All under the lock, on the tail in hand, which is no mark. */
+void weft_waitq_link(struct weft_waiter **tail, struct weft_waiter *waiter);       /* as the newest */
+void weft_waitq_link_first(struct weft_waiter **tail, struct weft_waiter *waiter); /* as the oldest */
 void weft_waitq_unlink(struct weft_waiter **tail, struct weft_waiter *waiter);
 static inline struct weft_waiter *weft_waitq_oldest(struct weft_waiter *tail) { return tail ? tail->next : NULL; }
 

@@ -101,6 +101,8 @@ int os_thread_start(struct os_thread *thread, void (*entry)(void *), void *arg, 
     return 0;
 }
 
+void os_thread_detach(struct os_thread thread) { (void)thread; }
+
 void os_thread_join(struct os_thread thread)
 {
     struct sim_thread *other = &sim->threads[thread.opaque];
