@@ -1,19 +1,16 @@
 #include "scheduler.h"
 
-#include <stdlib.h>
+#include "spare.h"
 
 /* How long a worker that has run dry searches before it sleeps (design: one searcher somewhat over 1 ms, others 50 us; bench/bench_region.c
  * prints the regions that chose it). The simulator's spins are tiny. */
 #ifdef WEFT_SIM
 #define SEARCH_LONG_US 0
 #define SEARCH_SHORT_US 0
-#define DEQUE_CAPACITY 2
 #else
 #define SEARCH_LONG_US 1100
 #define SEARCH_SHORT_US 50
-#define DEQUE_CAPACITY 256
 #endif
-#define SPARE_MAX 16u /* runners kept by a worker; more go to the runtime's pool, where others find them */
 
 /* ---- queues ---- */
 
@@ -60,65 +57,6 @@ static struct weft_task *pop_injected_task(struct weft_runtime *runtime)
     return node ? runtime->node_task(node) : NULL;
 }
 
-/* ---- spare runners ---- */
-
-static void unstarve(struct weft_runtime *runtime)
-{
-    if (weft_unlikely(a_load(&runtime->starved, SEQ_CST)) && a_swap(&runtime->starved, 0u, SEQ_CST)) {
-        weft_idle_notify(runtime); /* tasks that waited for a stack may start */
-    }
-}
-
-static void keep_spare(struct weft_worker *worker, struct weft_fiber *fiber)
-{
-    if (worker->spare_count < worker->runtime->spare_max &&
-        (worker->spare_count == 0 || !a_load(&worker->runtime->starved, RELAXED))) {
-        fiber->node.next = worker->spare ? &worker->spare->node : NULL;
-        worker->spare = fiber;
-        worker->spare_count++;
-    } else {
-        weft_fiber_put(fiber);
-    }
-    unstarve(worker->runtime);
-}
-
-static struct weft_fiber *take_spare(struct weft_worker *worker)
-{
-    struct weft_fiber *fiber = worker->spare;
-    weft_assert(fiber);
-    worker->spare = fiber->node.next ? weft_container_of(fiber->node.next, struct weft_fiber, node) : NULL;
-    worker->spare_count--;
-    return fiber;
-}
-
-bool weft_sched_stacks_left(struct weft_runtime *runtime)
-{
-    struct weft_fiber *fiber = weft_fiber_get(&runtime->runners);
-    if (!fiber) {
-        return false;
-    }
-    weft_fiber_put(fiber);
-    unstarve(runtime);
-    return true;
-}
-
-/* S1: may this worker start a task? */
-static bool may_start(struct weft_worker *worker)
-{
-    if (weft_likely(worker->spare != NULL)) {
-        return true;
-    }
-    struct weft_fiber *fiber = weft_fiber_get(&worker->runtime->runners);
-    if (!fiber) {
-        a_store(&worker->runtime->starved, 1u, SEQ_CST);
-        fiber = weft_fiber_get(&worker->runtime->runners); /* one that was put before whoever put it could see `starved` */
-    }
-    if (fiber) {
-        keep_spare(worker, fiber);
-    }
-    return fiber != NULL;
-}
-
 /* ---- switching ---- */
 
 /* On the fiber that has gained control: the one that was left may now be published. */
@@ -146,7 +84,7 @@ static void switch_to(struct weft_worker *worker, struct weft_fiber *to, void (*
     arrived();
 }
 
-static void after_spare(struct weft_worker *worker, struct weft_fiber *left) { keep_spare(worker, left); }
+static void after_spare(struct weft_worker *worker, struct weft_fiber *left) { weft_spare_keep(worker, left); }
 
 static void after_yield(struct weft_worker *worker, struct weft_fiber *left) { push_fiber(worker, left); }
 
@@ -155,7 +93,7 @@ static void after_end(struct weft_worker *worker, struct weft_fiber *left)
 {
     weft_fiber_rewind(left);
     weft_fiber_put(left);
-    unstarve(worker->runtime);
+    weft_spare_returned(worker->runtime);
 }
 
 /* Counts a turn. True if the next choice must not be the nearest fiber: others are due. */
@@ -183,7 +121,7 @@ static struct weft_fiber *successor(struct weft_worker *worker)
             return fiber;
         }
     }
-    return take_spare(worker);
+    return weft_spare_take(worker);
 }
 
 void weft_sched_suspend(void (*commit)(struct weft_worker *worker, struct weft_fiber *left))
@@ -216,7 +154,7 @@ void weft_sched_yield(void)
         return;
     }
     worker->tasks_first = !next;
-    switch_to(worker, next ? next : take_spare(worker), after_yield);
+    switch_to(worker, next ? next : weft_spare_take(worker), after_yield);
 }
 
 /* ---- finding work ---- */
@@ -293,7 +231,7 @@ static bool find_stolen(struct weft_worker *worker, bool tasks_too, struct work 
 static bool has_work(struct weft_worker *worker)
 {
     struct weft_runtime *runtime = worker->runtime;
-    bool tasks_too = may_start(worker);
+    bool tasks_too = weft_spare_ensure(worker);
     if (weft_injector_count(&runtime->fibers_in) > 0 || (tasks_too && weft_injector_count(&runtime->tasks_in) > 0)) {
         return true;
     }
@@ -320,7 +258,7 @@ static bool search(struct weft_worker *worker, struct work *work)
                 weft_idle_search_end(worker);
                 return false;
             }
-            bool tasks_too = may_start(worker);
+            bool tasks_too = weft_spare_ensure(worker);
             if (look++ % 16 == 0) {
                 weft_sched_expire(worker); /* of all heaps: their owners may be busy for long */
             }
@@ -339,7 +277,7 @@ static bool find_work(struct weft_worker *worker, struct work *work)
 {
     (void)turn(worker);
     look_at_timers(worker);
-    return find_own(worker, may_start(worker), work) || search(worker, work);
+    return find_own(worker, weft_spare_ensure(worker), work) || search(worker, work);
 }
 
 /* ---- runners ---- */
@@ -352,7 +290,7 @@ static void keep_fp(void)
     }
 }
 
-static void runner(void *arg)
+void weft_sched_runner(void *arg)
 {
     (void)arg;
     arrived();
@@ -378,14 +316,14 @@ static void runner(void *arg)
 void weft_sched_enter(struct weft_worker *worker, struct weft_fiber *to) { switch_to(worker, to, after_spare); }
 
 /* Entry of a fiber of its own size. */
-static void single(void *arg)
+void weft_sched_single(void *arg)
 {
     struct weft_fiber *me = arg;
     arrived();
     struct weft_worker *worker = weft_worker_here();
     worker->runtime->run(worker, me->only);
     worker = weft_worker_here();
-    switch_to(worker, take_spare(worker), after_end);
+    switch_to(worker, weft_spare_take(worker), after_end);
 }
 
 /* ---- timers ---- */
@@ -433,127 +371,4 @@ void weft_sched_expire(struct weft_worker *worker)
             expire_heap(runtime, heap, now);
         }
     }
-}
-
-/* ---- life of the workers ---- */
-
-struct weft_fiber_pool *weft_sched_pool(struct weft_runtime *runtime, size_t stack_bytes, size_t guard_bytes)
-{
-    weft_lock(&runtime->pools_lock);
-    struct weft_fiber_pool *pool = runtime->pools;
-    while (pool && !weft_fiber_pool_fits(pool, stack_bytes, guard_bytes)) {
-        pool = pool->next;
-    }
-    if (!pool && (pool = malloc(sizeof *pool)) != NULL) {
-        if (weft_fiber_pool_init(pool, runtime, stack_bytes, guard_bytes, single, &runtime->fibers_live, runtime->fibers_max) ==
-            0) {
-            pool->next = runtime->pools;
-            runtime->pools = pool;
-        } else {
-            free(pool);
-            pool = NULL;
-        }
-    }
-    weft_unlock(&runtime->pools_lock);
-    return pool;
-}
-
-static struct weft_slab workers_slab;
-
-__attribute__((constructor)) static void start(void)
-{
-    weft_slab_init(&workers_slab, (sizeof(struct weft_worker) + 63) / 64 * 64, NULL);
-}
-
-void weft_sched_hold(bool hold) { (hold ? weft_lock : weft_unlock)(&workers_slab.lock); }
-
-int weft_sched_init(struct weft_runtime *runtime, unsigned worker_count, size_t stack_bytes, size_t guard_bytes, size_t fibers_max)
-{
-    runtime->worker_count = 0;
-    runtime->guard_bytes = guard_bytes;
-    runtime->fibers_max = fibers_max;
-    /* Nobody hoards what others need: while no task is blocked every worker finds a spare. */
-    size_t share = fibers_max / worker_count - 1;
-    runtime->spare_max = share < 1 ? 1 : share > SPARE_MAX ? SPARE_MAX : (unsigned)share;
-    a_store(&runtime->fibers_live, 0u, RELAXED);
-    weft_idle_init(&runtime->idle);
-    weft_timer_heap_init(&runtime->timers);
-    int rc = weft_fiber_pool_init(&runtime->runners, runtime, stack_bytes, guard_bytes, runner, &runtime->fibers_live, fibers_max);
-    runtime->workers = calloc(worker_count, sizeof *runtime->workers);
-    for (unsigned i = 0; rc == 0 && i < worker_count; i++) {
-        struct weft_worker *worker = runtime->workers ? weft_slab_alloc(&workers_slab, NULL) : NULL;
-        if (!worker) {
-            rc = -ENOMEM;
-            break;
-        }
-        *worker = (struct weft_worker){
-            .thread.worker = worker, .runtime = runtime, .index = i, .random = 0x9e3779b97f4a7c15u * (i + 1)
-        };
-        weft_timer_heap_init(&worker->timers);
-        runtime->workers[runtime->worker_count++] = worker;
-        rc = weft_deque_init(&worker->tasks, DEQUE_CAPACITY);
-        if (rc == 0 && (rc = weft_deque_init(&worker->ready, DEQUE_CAPACITY)) != 0) {
-            weft_deque_fini(&worker->tasks);
-        }
-        if (rc == 0 && worker_count == 1) {
-            weft_deque_alone(&worker->tasks);
-            weft_deque_alone(&worker->ready);
-        }
-        if (rc != 0) {
-            weft_slab_free(&workers_slab, NULL, worker);
-            runtime->worker_count--;
-        }
-    }
-    if (rc != 0) {
-        weft_sched_fini(runtime);
-    }
-    return rc;
-}
-
-void weft_sched_fini(struct weft_runtime *runtime)
-{
-    for (unsigned i = 0; i < runtime->worker_count; i++) {
-        struct weft_worker *worker = runtime->workers[i];
-        while (worker->spare) {
-            weft_fiber_put(take_spare(worker));
-        }
-        weft_deque_fini(&worker->tasks);
-        weft_deque_fini(&worker->ready);
-        weft_slab_free(&workers_slab, NULL, worker);
-    }
-    free(runtime->workers);
-    runtime->workers = NULL;
-    runtime->worker_count = 0;
-    if (runtime->runners.shelf) {
-        weft_fiber_pool_fini(&runtime->runners);
-    }
-    while (runtime->pools) {
-        struct weft_fiber_pool *pool = runtime->pools;
-        runtime->pools = pool->next;
-        weft_fiber_pool_fini(pool);
-        free(pool);
-    }
-}
-
-bool weft_sched_quiescent(struct weft_runtime *runtime)
-{
-    (void)a_load(&runtime->idle.word, SEQ_CST); /* sees what a worker did before it joined the idle ones (runtime.c) */
-    uint64_t ended = a_load(&runtime->foreign.ended, SEQ_CST), queued = 0;
-    for (unsigned i = 0; i < runtime->worker_count; i++) {
-        ended += a_load(&runtime->workers[i]->counters.ended, SEQ_CST);
-    }
-    for (unsigned i = 0; i < runtime->worker_count; i++) {
-        queued += a_load(&runtime->workers[i]->counters.queued, SEQ_CST);
-    }
-    queued += a_load(&runtime->foreign.queued, SEQ_CST);
-    return ended == queued;
-}
-
-uint64_t weft_sched_sum(struct weft_runtime *runtime, size_t counter_offset)
-{
-    uint64_t sum = a_load((_Atomic uint64_t *)(void *)((char *)&runtime->foreign + counter_offset), RELAXED);
-    for (unsigned i = 0; i < runtime->worker_count; i++) {
-        sum += a_load((_Atomic uint64_t *)(void *)((char *)&runtime->workers[i]->counters + counter_offset), RELAXED);
-    }
-    return sum;
 }

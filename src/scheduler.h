@@ -144,6 +144,10 @@ bool weft_sched_others_wait(void); /* on a worker: something stands in its own q
 /* On a runner: goes on in `to`, a fiber of its own size that has a task; this one is spare. */
 void weft_sched_enter(struct weft_worker *worker, struct weft_fiber *to);
 
+/* Entries of fibers, for whoever makes pools of them: runners, and those of a size of their own. */
+void weft_sched_runner(void *arg);
+void weft_sched_single(void *arg);
+
 /* Arms `timer` where the calling thread arms, and sees to it that somebody sleeps no longer than until then. */
 void weft_sched_arm(struct weft_runtime *runtime, struct weft_timer *timer, int64_t deadline_ns);
 /* Worker: runs what is due. */
