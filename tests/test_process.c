@@ -12,41 +12,7 @@
 #include "sanitize.h"
 #include "tasks.h"
 
-#if WEFT_TSAN
-/* The children start threads. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "die_after_fork=0"; }
-#endif
-
 static struct weft_runtime *runtime;
-static _Atomic int begun;
-
-static int do_nothing(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    return 0;
-}
-
-static int block(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    return weft_sleep_until(WEFT_FOREVER);
-}
-
-static bool died_by(const struct child *child, int signal)
-{
-    return WIFSIGNALED(child->status) && WTERMSIG(child->status) == signal;
-}
-
-/* In a child process: what is not so is said on standard error, and ends it. */
-#define must(condition)                                                           \
-    do {                                                                          \
-        if (!(condition)) {                                                       \
-            (void)fprintf(stderr, "line %d: not so: %s\n", __LINE__, #condition); \
-            _exit(1);                                                             \
-        }                                                                         \
-    } while (0)
 
 static void note_element(struct weft_task *task, const struct weft_outcome *outcome, void *arg)
 {
@@ -120,11 +86,11 @@ static void be_the_child(void)
     must(weft_imap_destroy(imap) == -EPERM);
 
     must(weft_task_spawn(NULL, do_nothing, NULL, NULL, &task) == 0); /* a new default */
-    wait_until(weft_task_finished(task)); /* a task's own child cannot block: the workers of its fiber are not there */
+    until(weft_task_finished(task)); /* a task's own child cannot block: the workers of its fiber are not there */
     weft_task_release(task);
     struct weft_runtime *made = runtime_with(2);
     must(weft_task_spawn(made, do_nothing, NULL, NULL, &task) == 0);
-    wait_until(weft_task_finished(task));
+    until(weft_task_finished(task));
     weft_task_release(task);
     must(weft_runtime_destroy(made) == 0);
 }
@@ -239,7 +205,7 @@ static void leave_by_pthread_exit(void)
 Test(process, pthread_exit_in_a_task_is_named_and_aborts_H41)
 {
     struct child child = child_run(leave_by_pthread_exit);
-    cr_assert(died_by(&child, SIGABRT), "status %x: %s", (unsigned)child.status, child.text);
+    cr_assert(child_died_by(&child, SIGABRT), "status %x: %s", (unsigned)child.status, child.text);
     cr_assert_not_null(strstr(child.text, "weft: "), "%s", child.text);
     cr_assert_not_null(strstr(child.text, "pthread_exit"), "%s", child.text);
 }
@@ -280,11 +246,11 @@ static void overflow_a_stack_of_its_own(void)
 Test(process, overflow_names_the_task_its_stack_and_the_option_R8_H18)
 {
     struct child child = child_run(overflow_a_default_stack);
-    cr_assert(died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
+    cr_assert(child_died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
     cr_assert_not_null(strstr(child.text, "weft: stack overflow in an unnamed task: its stack of "), "%s", child.text);
     cr_assert_not_null(strstr(child.text, "raise weft_runtime_options.stack_size\n"), "%s", child.text);
     child = child_run(overflow_a_stack_of_its_own);
-    cr_assert(died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
+    cr_assert(child_died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
     cr_assert_not_null(strstr(child.text, "weft: stack overflow in task \"deep\": its stack of 2"), "%s", child.text);
     cr_assert_not_null(strstr(child.text, "raise weft_task_options.stack_size\n"), "%s", child.text);
 }
@@ -320,7 +286,7 @@ static void overflow_at_once(void)
 Test(process, a_frame_of_128_kib_is_an_overflow_too_R8_H17)
 {
     struct child child = child_run(overflow_at_once);
-    cr_assert(died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
+    cr_assert(child_died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
     cr_assert_not_null(strstr(child.text, "weft: stack overflow in an unnamed task: its stack of "), "%s", child.text);
 }
 #endif

@@ -6,36 +6,13 @@
 #include "tasks.h"
 
 static struct weft_runtime *runtime;
-static _Atomic int begun, open_gate, ended;
 static int freed, result;
 
-static void setup(void) { runtime = runtime_with(weft_test_workers()); }
+static void setup(void) { runtime = runtime_make(); }
 
 TestSuite(runtime_end, .init = setup);
 
 static void count_free(void *arg) { ++*(int *)arg; }
-
-static int do_nothing(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    return 0;
-}
-
-static int at_gate(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    gate_wait(&open_gate, 1);
-    gate_open(&ended);
-    return 0;
-}
-
-static int block(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    return weft_sleep_until(WEFT_FOREVER);
-}
 
 static void note(struct weft_task *task, const struct weft_outcome *outcome, void *arg)
 {
@@ -172,7 +149,7 @@ static int go_on_during_destroy(void *arg, void **value)
 {
     (void)arg, (void)value;
     gate_open(&begun);
-    wait_until(weft_task_finished(unstarted));
+    until(weft_task_finished(unstarted));
     struct weft_task *child, *idle;
     CHECK(weft_task_spawn(NULL, spawn_children, (void *)2, NULL, &child) == 0);
     CHECK(weft_task_join(child, WEFT_FOREVER) == 0);
@@ -196,7 +173,7 @@ Test(runtime_end, destroy_lets_running_tasks_end_cancels_unstarted_ones_and_refu
     struct weft_task *running = spawn_in(runtime, go_on_during_destroy, NULL), *task = NULL;
     gate_wait(&begun, 1);
     cr_assert_eq(pthread_create(&destroyer, NULL, destroy_it, runtime), 0);
-    wait_until(weft_task_finished(unstarted));
+    until(weft_task_finished(unstarted));
     struct weft_outcome outcome;
     cr_assert_eq(weft_task_get(unstarted, WEFT_NOWAIT, &outcome), 0);
     cr_assert_eq(outcome.status, WEFT_CANCELLED);
@@ -250,7 +227,7 @@ Test(runtime_end, spawn_beside_destroy_is_refused_or_ends_R4)
         for (int i = 0; i < 2; i++) {
             cr_assert_eq(pthread_create(&spawners[i], NULL, spawn_until_refused, victim), 0);
         }
-        wait_until(atomic_load(&accepted) > before + 10 * (round % 5));
+        until(atomic_load(&accepted) > before + 10 * (round % 5));
         /* Whoever spawns must not outlive the runtime's memory: a handle keeps it. */
         struct weft_task *keeper = NULL;
         cr_assert_eq(weft_task_create(victim, do_nothing, NULL, NULL, &keeper), 0);

@@ -3,12 +3,9 @@
  * After `destroy` nothing of it runs; each task that was spawned has run to its end or was cancelled before it began, and its
  * argument was freed once; a spawn that was refused took nothing over. `join` before it returns 0 only if there was a moment
  * without a task. */
-#include "sim.h"
-
-#include <weft.h>
+#include "scene.h"
 
 #define MAX_TASKS 10
-#define MICROSECOND INT64_C(1000)
 
 static struct sub {
     unsigned children;
@@ -18,7 +15,7 @@ static struct sub {
 } subs[MAX_TASKS];
 
 static struct weft_runtime *runtime;
-static unsigned n_subs, spawners_left;
+static unsigned n_subs;
 static bool destroyed, was_quiet;
 static unsigned alive; /* tasks that are known to the user and have not ended */
 
@@ -85,23 +82,17 @@ static void spawner(void *arg)
             break;
         }
     }
-    spawners_left--;
+    scene_done();
 }
 
 static void driver(void *arg)
 {
     (void)arg;
-    const struct weft_runtime_options options = {
-        .struct_size = sizeof options, .workers = 1 + sim_choose(3), .stack_size = 16384, .guard_size = 4096
-    };
-    SIM_CHECK(weft_runtime_create(&options, &runtime) == 0);
-    spawners_left = 1 + sim_choose(2);
-    for (unsigned i = spawners_left; i > 0; i--) {
-        sim_spawn(spawner, NULL, "spawner");
+    runtime = scene_runtime(3);
+    for (unsigned i = 1 + sim_choose(2); i > 0; i--) {
+        scene_start(spawner, NULL, "spawner");
     }
-    for (unsigned pause = sim_choose(20); pause > 0; pause--) {
-        sim_yield();
-    }
+    scene_pause(20);
     if (sim_choose(3) != 0) {
         int64_t deadline = sim_choose(2) == 0 ? WEFT_FOREVER : weft_after(MICROSECOND);
         was_quiet = alive == 0;
@@ -111,9 +102,7 @@ static void driver(void *arg)
     }
     SIM_CHECK(weft_runtime_destroy(runtime) == 0);
     destroyed = true;
-    while (spawners_left > 0) {
-        sim_spin();
-    }
+    scene_wait();
     for (unsigned i = 0; i < n_subs; i++) {
         struct sub *sub = &subs[i];
         SIM_CHECK(sub->began == sub->ended);
