@@ -26,7 +26,16 @@
  * | T1 | release store of scope.slot, then the swap QUEUED → RUNNING | acquire load of state by a killer | a kill goes nowhere |
  * | T2 | release store of ENDING after the outcome | acquire load of state by readers | a half-written outcome |
  * | T3 | lock of the queue, then the end's decrement of refs | T4 | a record is freed under its finisher |
- * | T4 | decrement of refs to zero, then acquire load of the queue's word | T3 | the same | */
+ * | T4 | decrement of refs to zero, then acquire load of the queue's word | T3 | the same |
+ * | T5 | increment of `queued` by whoever spawns or links from outside, then seq_cst load of phase; or by whoever cancels a NEW task, then the claim of its state | T6 | what it sets going is pushed where no worker looks any more |
+ * | T6 | the end of the runtime: seq_cst store of phase, then sums of `ended` and `queued`; the walk over the records, then the sum of `queued` again (runtime.c) | T5 | the same |
+ *
+ * T5, T6: of an outsider that spawns or links, either the load comes before the store of DRAINING in the order of seq_cst operations,
+ * so the sums see its increment, and the end waits for what it does; or it sees DRAINING, and is refused before anything has changed.
+ * Whoever cancels a NEW task cannot be refused. If its claim comes before the look of the last walk at that record, that look sees it,
+ * and the sum after the walk sees the increment before it; then the walk is done again. If not, the walk has claimed the task itself. A
+ * record that comes into sight NEW after the last walk has no links: its maker, from outside, had read the phase before DRAINING was
+ * stored; nobody outside may link any more, and inside nothing runs. */
 #ifndef WEFT_TASK_H
 #define WEFT_TASK_H
 
@@ -167,6 +176,10 @@ void weft_task_unreserve(struct weft_task *task, bool handle); /* before unmake 
  * spawned, calls the spawn hook. -ESHUTDOWN (nothing changed): a foreign thread, and the runtime is being destroyed; not if `flags` has
  * WEFT_TASK_LATE, for tasks that the library owes. */
 int weft_task_publish(struct weft_task *task, enum weft_task_state state, unsigned flags, bool handle);
+/* A step of somebody who may be no worker of this runtime, and may set a task going: its end waits for the step as for a task (T5). 0,
+ * or -ESHUTDOWN: the end has begun. The caller holds a reference to a task of it meanwhile. */
+int weft_visit_begin(struct weft_runtime *runtime);
+void weft_visit_end(struct weft_runtime *runtime);
 /* NEW → QUEUED, counted, with the runtime's reference: the caller now pushes it. -EALREADY, -ESHUTDOWN. */
 int weft_task_launch(struct weft_task *task);
 bool weft_task_try_retain(struct weft_task *task); /* false: it is free */

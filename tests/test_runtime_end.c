@@ -242,6 +242,46 @@ Test(runtime_end, spawn_beside_destroy_is_refused_or_ends_R4)
     cr_assert_eq(weft_runtime_destroy(runtime), 0);
 }
 
+/* Made while the runtime ends: from outside it is refused and changes nothing, from a task of it it fires; also those of a task that
+ * nobody will ever start, before destroy returns. */
+static struct weft_task *left_behind;
+static _Atomic int outside_tried;
+
+static int link_during_destroy(void *arg, void **value)
+{
+    (void)arg, (void)value;
+    gate_open(&begun);
+    until(weft_task_finished(unstarted));
+    CHECK(weft_task_create(NULL, do_nothing, NULL, NULL, &left_behind) == 0);
+    CHECK(weft_task_link(left_behind, note, NULL, WEFT_ON_CANCELLED, NULL) == 0);
+    CHECK(weft_task_link(left_behind, note, NULL, WEFT_ON_CANCELLED | WEFT_LINK_RAW, NULL) == 0);
+    CHECK(weft_task_link(unstarted, note, NULL, WEFT_ON_CANCELLED, NULL) == 0);
+    gate_wait(&outside_tried, 1);
+    return 0;
+}
+
+Test(runtime_end, a_link_fires_before_destroy_returns_or_is_refused_R5_T8)
+{
+    pthread_t destroyer;
+    void *rc;
+    cr_assert_eq(weft_task_create(runtime, at_gate, NULL, NULL, &unstarted), 0);
+    struct weft_task *running = spawn_in(runtime, link_during_destroy, NULL);
+    gate_wait(&begun, 1);
+    cr_assert_eq(pthread_create(&destroyer, NULL, destroy_it, runtime), 0);
+    until(weft_task_finished(unstarted));
+    uint64_t id = 7;
+    cr_assert_eq(weft_task_link(running, note, NULL, WEFT_ON_ANY, &id), -ESHUTDOWN);
+    cr_assert_eq(weft_task_link(unstarted, note, NULL, WEFT_ON_ANY, &id), -ESHUTDOWN);
+    cr_assert_eq(id, 7);
+    gate_open(&outside_tried);
+    (void)pthread_join(destroyer, &rc);
+    cr_assert_eq((intptr_t)rc, 0);
+    cr_assert_eq(atomic_load(&ended), 3, "each once, and none of those that were refused");
+    cr_assert_eq(finish_task(running).error, 0);
+    cr_assert_eq(finish_task(left_behind).status, WEFT_CANCELLED);
+    weft_task_release(unstarted);
+}
+
 /* ---- R5: what outlives it ---- */
 
 static int give_result(void *arg, void **value)
