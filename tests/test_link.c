@@ -400,3 +400,22 @@ Test(link, killed_one_does_not_stop_the_next_T8)
     settle(2);
     weft_task_release(task);
 }
+
+/* Nobody has a handle, nobody joins, no option was given: its end is the short one, until its finish hook makes a link. */
+static void link_in_hook(struct weft_task *task, void *ctx)
+{
+    if (atomic_fetch_add((_Atomic int *)ctx, 1) == 0 && weft_task_link(task, note, number(0), WEFT_ON_ANY, NULL) != 0) {
+        abort();
+    }
+}
+
+Test(link, made_by_the_finish_hook_of_a_task_without_a_handle_fires_T8)
+{
+    static _Atomic int hooked;
+    const struct weft_task_hooks hooks = { .finish = link_in_hook, .ctx = &hooked };
+    struct weft_runtime *hooking = runtime_of(WEFT_OPTIONS(weft_runtime_options, .workers = 1, .task_hooks = &hooks));
+    cr_assert_eq(weft_task_spawn(hooking, do_nothing, NULL, NULL, NULL), 0);
+    cr_assert_eq(weft_runtime_join(hooking, WEFT_FOREVER), 0);
+    cr_assert_eq(atomic_load(&fired), 1);
+    cr_assert_eq(weft_runtime_destroy(hooking), 0);
+}

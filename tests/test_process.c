@@ -143,6 +143,56 @@ Test(process, fork_in_a_task_gives_the_same_child_R6_H39)
     end_family();
 }
 
+/* Other threads are making and giving back stacks, with the locks of their shelves held for much of the time: in the child nobody is
+ * there to give those back. */
+static _Atomic int churn_ends;
+
+static void *churn(void *arg)
+{
+    (void)arg;
+    while (atomic_load(&churn_ends) == 0) {
+        struct weft_runtime *made = runtime_with(1);
+        struct weft_task *tasks[24];
+        for (int i = 0; i < 24; i++) {
+            must(weft_task_create(made, do_nothing, NULL, WEFT_OPTIONS(weft_task_options, .stack_size = 300000), &tasks[i]) == 0);
+        }
+        gate_open(&begun);
+        weft_tasks_release(tasks, 24);
+        must(weft_runtime_destroy(made) == 0);
+    }
+    return NULL;
+}
+
+static void use_stacks(void)
+{
+    (void)alarm(20);
+    struct weft_runtime *made = runtime_with(1);
+    struct weft_task *task;
+    must(weft_task_spawn(made, do_nothing, NULL, WEFT_OPTIONS(weft_task_options, .stack_size = 300000), &task) == 0);
+    until(weft_task_finished(task));
+    weft_task_release(task);
+    must(weft_runtime_destroy(made) == 0);
+}
+
+Test(process, fork_beside_threads_that_hold_locks_R6_H39, .timeout = 120)
+{
+    enum { CHURNERS = 2 };
+    const int forks = WEFT_TSAN || WEFT_ASAN ? 20 : 60;
+    pthread_t churners[CHURNERS];
+    for (int i = 0; i < CHURNERS; i++) {
+        cr_assert_eq(pthread_create(&churners[i], NULL, churn, NULL), 0);
+    }
+    gate_wait(&begun, CHURNERS);
+    for (int i = 0; i < forks; i++) {
+        struct child child = child_run(use_stacks);
+        cr_assert_eq(child.status, 0, "fork %d: status %x: %s", i, (unsigned)child.status, child.text);
+    }
+    gate_open(&churn_ends);
+    for (int i = 0; i < CHURNERS; i++) {
+        (void)pthread_join(churners[i], NULL);
+    }
+}
+
 /* ---- The end of the process ---- */
 
 #if !WEFT_ASAN /* its leak check at exit complains of what lives on in other threads */

@@ -282,6 +282,43 @@ Test(runtime_end, a_link_fires_before_destroy_returns_or_is_refused_R5_T8)
     weft_task_release(unstarted);
 }
 
+/* A map that a thread outside has called is work of the runtime, also if only that thread works on it. */
+static int item_at_gate(void *ctx, size_t index, const void *in, void *out)
+{
+    (void)ctx, (void)index, (void)in, (void)out;
+    return at_gate(NULL, NULL);
+}
+
+static void *map_outside(void *group)
+{
+    return (void *)(intptr_t)weft_group_map(group, item_at_gate, NULL, 1, NULL, 0, NULL, 0, NULL);
+}
+
+Test(runtime_end, destroy_waits_for_a_map_that_was_called_from_outside_R4)
+{
+    pthread_t mapper, destroyer;
+    void *rc;
+    struct weft_group *group;
+    struct weft_task *task;
+    cr_assert_eq(weft_group_create(runtime, NULL, &group), 0);
+    cr_assert_eq(pthread_create(&mapper, NULL, map_outside, group), 0);
+    gate_wait(&begun, 1);
+    cr_assert_eq(weft_runtime_join(runtime, WEFT_NOWAIT), -ETIMEDOUT);
+    cr_assert_eq(weft_task_create(runtime, do_nothing, NULL, NULL, &unstarted), 0);
+    cr_assert_eq(pthread_create(&destroyer, NULL, destroy_it, runtime), 0);
+    until(weft_task_finished(unstarted));
+    cr_assert_eq(weft_task_spawn(runtime, do_nothing, NULL, NULL, &task), -ESHUTDOWN);
+    cr_assert_eq(weft_runtime_join(runtime, WEFT_NOWAIT), -ETIMEDOUT, "it has not ended, nor is it quiet");
+    gate_open(&open_gate);
+    (void)pthread_join(mapper, &rc);
+    cr_assert_eq((intptr_t)rc, 0);
+    (void)pthread_join(destroyer, &rc);
+    cr_assert_eq((intptr_t)rc, 0);
+    cr_assert_eq(atomic_load(&ended), 1);
+    weft_task_release(unstarted);
+    cr_assert_eq(weft_group_destroy(group), 0);
+}
+
 /* ---- R5: what outlives it ---- */
 
 static int give_result(void *arg, void **value)

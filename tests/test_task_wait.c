@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include "task.h"
 #include "tasks.h"
 
 static struct weft_runtime *runtime;
@@ -342,3 +343,26 @@ static int join_myself(void *arg, void **value)
 }
 
 Test(task_wait, join_of_oneself_is_edeadlk_T11) { cr_assert_eq(run_in(runtime, join_myself, NULL), 0); }
+
+/* Ended by its own spawn hook: the deadline is armed for nobody, and must not be left behind. */
+static void kill_at_once(struct weft_task *task, void *ctx)
+{
+    if (weft_task_kill(task, 0, WEFT_NOWAIT) == 0) {
+        gate_open(ctx);
+    }
+}
+
+Test(task_wait, deadline_of_a_task_that_has_ended_already_is_not_left_armed_T10)
+{
+    const struct weft_task_hooks hooks = { .spawn = kill_at_once, .ctx = &begun };
+    const struct weft_task_options *options =
+        WEFT_OPTIONS(weft_task_options, .deadline = weft_after(3600 * WEFT_SEC), .hooks = &hooks);
+    struct weft_task *tasks[2];
+    cr_assert_eq(weft_task_spawn(runtime, do_nothing, NULL, options, &tasks[0]), 0);
+    cr_assert_eq(weft_task_create(runtime, do_nothing, NULL, options, &tasks[1]), 0);
+    cr_assert_eq(weft_task_spawn(runtime, do_nothing, NULL, options, NULL), 0);
+    cr_assert_eq(atomic_load(&begun), 3);
+    cr_assert_eq(finish_task(tasks[0]).status, WEFT_CANCELLED);
+    cr_assert_eq(finish_task(tasks[1]).status, WEFT_CANCELLED);
+    cr_assert_eq(a_load(&runtime->timers.earliest, SEQ_CST), OS_FOREVER, "armed on this thread, for the runtime");
+}
