@@ -3,6 +3,7 @@
 #include "testing.h"
 
 #include "sanitize.h"
+#include "scheduler.h"
 #include "tasks.h"
 
 static struct weft_runtime *runtime;
@@ -328,4 +329,59 @@ Test(scheduler, task_with_a_stack_of_its_own_that_is_not_there_is_enomem_R7)
     cr_assert_eq(weft_task_spawn(of, count, &freed, own, &second), 0, "its stack came back");
     cr_assert_eq(finish_task(second).status, WEFT_OK);
     cr_assert_eq(weft_runtime_destroy(of), 0);
+}
+
+/* ---- H29: a stack that waits is nobody else's ---- */
+
+static struct weft_fiber *holder;
+static _Atomic int held, intruders, passed_by;
+
+/* What holds a lock and waits must not find others on top of it: they might want that lock. */
+static int look_beneath(void *arg, void **value)
+{
+    (void)arg, (void)value;
+    if (weft_worker_self()->current == holder && atomic_load(&held) != 0) {
+        gate_open(&intruders);
+    }
+    gate_open(&passed_by);
+    return 0;
+}
+
+static int hold_and_wait(void *arg, void **value)
+{
+    (void)value;
+    enum { OTHERS = 20 };
+    struct weft_task *others[OTHERS];
+    struct weft_group *group = arg;
+    holder = weft_worker_self()->current;
+    gate_open(&held);
+    for (int round = 0; round < 3; round++) {
+        int before = atomic_load(&passed_by);
+        for (int i = 0; i < OTHERS; i++) {
+            CHECK(weft_task_spawn(NULL, look_beneath, NULL, NULL, &others[i]) == 0);
+            CHECK(weft_group_spawn(group, look_beneath, NULL, NULL) == 0);
+        }
+        switch (round) {
+        case 0: CHECK(weft_task_join(others[0], WEFT_FOREVER) == 0); break;
+        case 1: CHECK(weft_sleep_until(weft_after(WEFT_MSEC)) == 0); break;
+        default: break;
+        }
+        CHECK(weft_tasks_wait(others, OTHERS, OTHERS, WEFT_FOREVER) == OTHERS);
+        CHECK(weft_group_join(group, WEFT_FOREVER) == 0);
+        CHECK(atomic_load(&passed_by) == before + 2 * OTHERS);
+        weft_tasks_release(others, OTHERS);
+    }
+    atomic_store(&held, 0);
+    return 0;
+}
+
+Test(scheduler, nothing_else_runs_on_a_stack_that_waits_H29)
+{
+    struct weft_group *group;
+    runtime = runtime_with(1);
+    cr_assert_eq(weft_group_create(runtime, NULL, &group), 0);
+    cr_assert_eq(run_in(runtime, hold_and_wait, group), 0);
+    cr_assert_eq(atomic_load(&intruders), 0);
+    cr_assert_eq(weft_group_destroy(group), 0);
+    cr_assert_eq(weft_runtime_destroy(runtime), 0);
 }
