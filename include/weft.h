@@ -370,7 +370,8 @@ typedef void weft_link_fn(struct weft_task *, const struct weft_outcome *, void 
 /* Calls fn once when the task has finished, if its outcome is among `flags`.
  * Context    fn runs in a task of its own, or raw (see WEFT_LINK_RAW); never inside this call, even if the task has
  *            finished.
- * Errors     -EINVAL (no outcome in `flags`). Firing needs no memory, so it cannot fail.
+ * Errors     -EINVAL (no outcome in `flags`); -ESHUTDOWN (the runtime is being destroyed, and the caller runs outside it).
+ *            Firing needs no memory, so it cannot fail; weft_runtime_destroy returns after every link has fired.
  * Order      Links of a task fire in the order they were made; the next begins when the one before has returned or
  *            blocked.
  * Ownership  `*id`, unless `id` is NULL, is what weft_task_unlink wants. A link that has yet to run keeps a finished

@@ -369,7 +369,7 @@ void weft_admission_release(struct weft_token *token)
         return;
     }
     token->admission = NULL;
-    if (!a_load(&token->loan, RELAXED)) {
+    if (!a_load(&token->loan, ACQUIRE)) { /* pairs with L3 of loan.c */
         uint64_t word = a_load(&admission->word, RELAXED);
         while (!(word & (WAITERS | WATCHED))) {
             if (a_cas(&admission->word, &word, word - ONE, RELEASE, RELAXED)) {

@@ -111,7 +111,7 @@ static bool steal(struct weft_map *map, struct weft_participant *participant)
     weft_unlock(&crew->lock);
     if (stolen) {
         weft_range_set(&participant->range, begin, end);
-        weft_crew_invite(crew);
+        (void)weft_crew_invite(crew);
     }
     return stolen;
 }
@@ -156,7 +156,7 @@ void weft_map_share(struct weft_map *map, struct weft_participant *participant)
         a_store(&participant->hungry, 0u, RELAXED);
         if (participant->at + 1 < participant->limit) {
             weft_map_shed(&map->crew, participant);
-            weft_crew_invite(&map->crew);
+            (void)weft_crew_invite(&map->crew);
         }
         participant->chunk = 1;
     }

@@ -127,13 +127,15 @@ static bool invite_one(struct weft_crew *crew)
     return true;
 }
 
-void weft_crew_invite(struct weft_crew *crew)
+bool weft_crew_invite(struct weft_crew *crew)
 {
     enum { FANOUT = 2 }; /* each one that comes invites two more: all are there after log2 steps, none pays for all */
     weft_lock(&crew->lock);
     for (unsigned i = 0; i < FANOUT && invite_one(crew); i++) {
     }
+    bool stuck = crew->running == 0 && !a_load(&crew->stop, RELAXED) && crew->ops->has_work(crew);
     weft_unlock(&crew->lock);
+    return !stuck;
 }
 
 /* Under the lock: those that have not begun will not. */

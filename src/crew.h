@@ -52,8 +52,8 @@ void weft_crew_call(struct weft_crew *crew);
 void weft_crew_return(struct weft_crew *crew);
 /* After that: the caller touches nothing of the runtime any more. */
 void weft_crew_end_visit(struct weft_crew *crew);
-/* Asks for more participants as long as there is work for them. */
-void weft_crew_invite(struct weft_crew *crew);
+/* Asks for more participants as long as there is work for them. False: there is work, and nobody, for want of memory. */
+bool weft_crew_invite(struct weft_crew *crew);
 /* Nothing more begins. With a reason, running items get the kill. */
 void weft_crew_stop(struct weft_crew *crew, int reason);
 /* Waits until no participant is active; then those that have not begun never will. A kill of the caller meanwhile stops the crew,

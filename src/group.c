@@ -259,16 +259,19 @@ int weft_group_begin_work(struct weft_group *group, struct weft_work *work)
         return rc;
     }
     weft_lock(&group->lock);
-    work->previous = NULL;
-    work->next = group->works;
-    if (work->next) {
-        work->next->previous = work;
-    }
-    group->works = work;
     killing = killing || group->killers > 0;
+    if (!killing) { /* else a killer might retain what its maker frees at once */
+        work->previous = NULL;
+        work->next = group->works;
+        if (work->next) {
+            work->next->previous = work;
+        }
+        group->works = work;
+    }
     weft_unlock(&group->lock);
     if (killing) {
-        weft_group_end_work(work);
+        a_sub(&group->extras, 1u, ACQ_REL);
+        weft_group_leave(group);
         return -ECANCELED;
     }
     return 0;

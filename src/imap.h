@@ -68,6 +68,9 @@ void weft_imap_append(struct weft_entry **first, struct weft_entry **last, struc
 /* Under the lock. True: the caller ends the work, unlocked. */
 bool weft_imap_is_over(struct weft_imap *imap);
 void weft_imap_wake(struct weft_waitq *queue, bool all);
+/* Asks for participants. If there is work and not even one can be made, what may begin fails with -ENOMEM instead: nobody waits for
+ * something that nobody will do. */
+void weft_imap_invite(struct weft_imap *imap);
 /* A crew's ops. */
 bool weft_imap_has_work(struct weft_crew *crew);
 void weft_imap_work(struct weft_crew *crew, struct weft_participant *participant);

@@ -5,7 +5,12 @@
  * returned, or is about to block for the first time (a frame tells), it sets the next one going. Raw links run where the chain has
  * got to, between the others. A link made after the end joins the chain.
  *
- * A link of an unfinished task holds no reference to it (the runtime, or whoever may start it, does); from the end on each holds one. */
+ * A link of an unfinished task holds no reference to it (the runtime, or whoever may start it, does); from the end on each holds one.
+ *
+ * A link that was accepted fires. Whoever takes a chain on is counted as work of its runtime while it does: it runs in a task, or ends
+ * one that is counted, or is a visitor (task.h, T5); so the runtime still has workers when the next link's task is queued, and it ends
+ * only after that one. Visitors are refused with -ESHUTDOWN from the moment the runtime begins to end; what nobody started is cancelled
+ * while there are workers (runtime.c). */
 #include "task.h"
 
 #include <stdlib.h>
@@ -129,7 +134,8 @@ void weft_links_advance(struct weft_task *task)
             break;
         }
         struct weft_runtime *runtime = weft_task_runtime(task);
-        bool runs = wanted(link) && a_load(&runtime->phase, ACQUIRE) != WEFT_PHASE_ENDED;
+        bool runs = wanted(link);
+        weft_assert(a_load(&runtime->phase, ACQUIRE) != WEFT_PHASE_ENDED);
         if (runs && !(link->flags & WEFT_LINK_RAW)) {
             struct weft_task *own = link->task;
             (void)weft_task_publish(own, WEFT_TASK_QUEUED, WEFT_TASK_LATE, false);
@@ -168,15 +174,6 @@ bool weft_link_release(struct weft_task *task, struct weft_waiter *waiter)
 
 static int make(struct weft_task *task, const struct weft_link *shape, const struct weft_task_options *given, uint64_t *id)
 {
-    unsigned flags = shape->flags;
-    if (!task || (!shape->fn && !shape->callback) || !(flags & WEFT_ON_ANY) || (flags & ~(unsigned)(WEFT_ON_ANY | WEFT_LINK_RAW))) {
-        return -EINVAL;
-    }
-    struct weft_runtime *runtime = weft_task_runtime(task);
-    int rc = weft_runtime_usable(runtime);
-    if (rc != 0) {
-        return rc;
-    }
     struct weft_link *link = weft_task_extend(task) ? calloc(1, sizeof *link) : NULL;
     struct weft_task_options options = { .struct_size = sizeof options, .name = "weft link" };
     if (given) {
@@ -185,15 +182,16 @@ static int make(struct weft_task *task, const struct weft_link *shape, const str
     options.arg_free = link_ended;
     options.result_free = NULL;
     options.deadline = 0;
-    if (!link || (rc = weft_task_make(runtime, run_link, link, &options, NULL, &link->task)) != 0) {
+    int rc = link ? weft_task_make(weft_task_runtime(task), run_link, link, &options, NULL, &link->task) : -ENOMEM;
+    if (rc != 0) {
         free(link);
-        return rc != 0 ? rc : -ENOMEM;
+        return rc;
     }
     link->of = task;
     link->fn = shape->fn;
     link->callback = shape->callback;
     link->arg = shape->arg;
-    link->flags = flags;
+    link->flags = shape->flags;
     link->id = a_add(&ids, 1u, RELAXED) + 1;
     link->waiter.kind = WEFT_WAITER_LINK;
     if (id) {
@@ -215,15 +213,31 @@ static int make(struct weft_task *task, const struct weft_link *shape, const str
     return 0;
 }
 
+static int link_to(struct weft_task *task, const struct weft_link *shape, const struct weft_task_options *options, uint64_t *id)
+{
+    unsigned flags = shape->flags;
+    if (!task || (!shape->fn && !shape->callback) || !(flags & WEFT_ON_ANY) || (flags & ~(unsigned)(WEFT_ON_ANY | WEFT_LINK_RAW))) {
+        return -EINVAL;
+    }
+    struct weft_runtime *runtime = weft_task_runtime(task);
+    int rc = weft_runtime_usable(runtime);
+    if (rc != 0 || (rc = weft_runtime_enter(runtime)) != 0) {
+        return rc;
+    }
+    rc = make(task, shape, options, id);
+    weft_runtime_leave(runtime);
+    return rc;
+}
+
 int weft_task_link(struct weft_task *task, weft_link_fn *fn, void *arg, unsigned flags, uint64_t *id)
 {
-    return make(task, &(struct weft_link){ .fn = fn, .arg = arg, .flags = flags }, NULL, id);
+    return link_to(task, &(struct weft_link){ .fn = fn, .arg = arg, .flags = flags }, NULL, id);
 }
 
 int weft_task_link_callback(struct weft_task *task, weft_callback_fn *callback, void *arg, unsigned flags,
                             const struct weft_task_options *options, uint64_t *id)
 {
-    return make(task, &(struct weft_link){ .callback = callback, .arg = arg, .flags = flags }, options, id);
+    return link_to(task, &(struct weft_link){ .callback = callback, .arg = arg, .flags = flags }, options, id);
 }
 
 /* Under the lock: out of the queue of an unfinished task. */

@@ -317,9 +317,9 @@ static void take_back(struct weft_loan *loan)
 {
     struct weft_admission *admission = loan->admission;
     struct weft_token *borrower = close_loan(loan);
-    if (borrower) {
-        a_store(&borrower->loan, NULL, RELAXED);
+    if (borrower) { /* the debt first: once it sees no loan it may release without the lock (L3, pairs with weft_admission_release) */
         a_add(&admission->word, WEFT_ADMISSION_ONE, RELAXED);
+        a_store(&borrower->loan, NULL, RELEASE);
     }
 }
 

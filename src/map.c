@@ -95,7 +95,7 @@ static void run(struct weft_map *map, struct weft_participant *participant)
     }
     weft_range_set(&participant->range, 0, map->units);
     if (map->units > 1) {
-        weft_crew_invite(crew);
+        (void)weft_crew_invite(crew);
     }
     weft_map_work(crew, participant);
     weft_participant_leave(participant);

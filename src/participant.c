@@ -16,7 +16,7 @@ static void frame_block(struct weft_frame *frame)
     weft_lock(&crew->lock);
     crew->running--;
     weft_unlock(&crew->lock);
-    weft_crew_invite(crew);
+    (void)weft_crew_invite(crew);
 }
 
 static void frame_resume(struct weft_frame *frame)

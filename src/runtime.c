@@ -1,7 +1,8 @@
 /* Runtimes: made, found, joined, killed, destroyed; recycled, because handles may outlive them (type-stable, like records).
  *
- * The end of a runtime, in order: phase DRAINING refuses foreign spawns; unstarted tasks are cancelled; as many tasks have ended as were
- * started; the workers leave and are joined; phase ENDED. Its records stay readable as long as anybody holds one; after the last is
+ * The end of a runtime, in order: phase DRAINING refuses foreign spawns and links; unstarted tasks are cancelled; as many tasks have
+ * ended as were started; those that were made meanwhile and not started are cancelled, too, which may set links going; the workers leave
+ * and are joined; phase ENDED. Its records stay readable as long as anybody holds one; after the last is
  * released the instance may serve as another runtime.
  *
  * "No task is left": weft_sched_quiescent sums what has ended before what was started, each counter monotone (tests/models/shards.pml
@@ -329,10 +330,12 @@ static bool cancel_early(struct weft_task *task, void *unused)
     return true;
 }
 
-static bool cancel_any(struct weft_task *task, void *unused)
+/* Not what is queued, LATE: that runs. */
+static bool cancel_new(struct weft_task *task, void *cancelled)
 {
-    (void)unused;
-    (void)weft_task_cancel_unstarted(task, -ECANCELED);
+    if (weft_task_state(task) == WEFT_TASK_NEW && weft_task_cancel_unstarted(task, -ECANCELED)) {
+        *(bool *)cancelled = true;
+    }
     return true;
 }
 
@@ -379,17 +382,47 @@ static void drain_all(struct weft_instance *instance)
     } while (drain);
 }
 
-/* No worker is left. What a foreign thread's last release has set going meanwhile will not run any more. */
+static void await_quiet(struct weft_instance *instance)
+{
+    struct weft_wait wait = { .deadline = OS_FOREVER };
+    while (wait_quiet(instance, &wait) != 0) {
+        os_thread_yield(); /* no memory to wait with: the tasks still end */
+    }
+}
+
+/* How often anything was counted as started. */
+static uint64_t started(struct weft_runtime *runtime)
+{
+    uint64_t sum = a_add(&runtime->foreign.queued, (uint64_t)0, SEQ_CST); /* T6: not before the loads of the walk */
+    for (unsigned i = 0; i < runtime->worker_count; i++) {
+        sum += a_load(&runtime->workers[i]->counters.queued, SEQ_CST);
+    }
+    return sum;
+}
+
+/* All tasks end; those that nobody has started are cancelled, for that may set links going. Done when a walk over the records, with
+ * nothing started from before a quiet moment to its end, has had nothing to cancel (T6). */
+static void end_all(struct weft_instance *instance)
+{
+    struct weft_runtime *runtime = &instance->runtime;
+    uint64_t before;
+    bool cancelled;
+    weft_tasks_each(runtime, cancel_early, NULL);
+    do {
+        before = started(runtime);
+        await_quiet(instance);
+        cancelled = false;
+        weft_tasks_each(runtime, cancel_new, &cancelled);
+    } while (cancelled || started(runtime) != before);
+}
+
+/* No worker is left: what the queues still have are tombstones. */
 static void sweep(struct weft_runtime *runtime)
 {
     struct weft_injector_node *node;
-    do {
-        weft_tasks_each(runtime, cancel_any, NULL); /* which may set links going */
-        while ((node = weft_injector_pop(&runtime->tasks_in)) != NULL) {
-            (void)weft_task_cancel_unstarted(node_task(node), -ECANCELED);
-            weft_task_release(node_task(node));
-        }
-    } while (weft_injector_count(&runtime->tasks_in) > 0);
+    while ((node = weft_injector_pop(&runtime->tasks_in)) != NULL) {
+        weft_task_release(node_task(node));
+    }
     for (unsigned i = 0; i < runtime->worker_count; i++) {
         struct weft_task *task;
         while ((task = weft_deque_steal(&runtime->workers[i]->tasks)) != NULL) {
@@ -421,11 +454,7 @@ int weft_runtime_destroy(struct weft_runtime *runtime)
     }
     weft_unlock(&instances_lock);
     drain_all(instance);
-    weft_tasks_each(runtime, cancel_early, NULL);
-    struct weft_wait wait = { .deadline = OS_FOREVER };
-    while ((rc = wait_quiet(instance, &wait)) != 0) {
-        os_thread_yield(); /* no memory to wait with: the tasks still end */
-    }
+    end_all(instance);
     weft_blocking_end(&instance->blocking); /* their last step makes a fiber ready */
     weft_sched_stop(runtime);
     weft_waitq_unlock(&instance->quiet,

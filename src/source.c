@@ -113,7 +113,7 @@ int weft_imap_source(void *arg, void **result)
         if (!wanted) {
             break;
         }
-        weft_crew_invite(&imap->crew);
+        weft_imap_invite(imap);
     }
     if (entry && rc < 0) {
         entry->status = WEFT_FAILED;

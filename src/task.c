@@ -242,19 +242,28 @@ static const struct weft_task_hooks *hooks_of(struct weft_task *task)
     return instance->has_hooks && !(a_load(&task->state, RELAXED) & WEFT_TASK_INTERNAL) ? &instance->hooks : NULL;
 }
 
-/* A foreign spawn is counted before it looks at the phase, and destroy sets the phase before it looks at the counts: either the spawn
- * is refused, or destroy waits for its task. */
+/* The opposite of count_queued, for what has not become a task. */
+static void uncount(struct weft_runtime *runtime)
+{
+    a_add(&runtime->foreign.begun, 1u, RELAXED);
+    a_add(&runtime->foreign.ended, 1u, SEQ_CST);
+    weft_instance_look(weft_instance_of(runtime));
+}
+
+/* T5: counted before the look at the phase; destroy sets the phase before it looks at the counts. The first look keeps those who are
+ * refused again and again from being counted again and again, which destroy would see. */
 static int count_queued(struct weft_runtime *runtime, struct weft_worker *worker, bool forced)
 {
     if (weft_likely(worker && worker->runtime == runtime)) {
         a_count(&worker->counters.queued, 1u);
         return 0;
     }
-    a_add(&runtime->foreign.queued, 1u, SEQ_CST);
+    if (!forced && a_load(&runtime->phase, RELAXED) != WEFT_PHASE_RUNNING) {
+        return -ESHUTDOWN;
+    }
+    a_add(&runtime->foreign.queued, 1u, SEQ_CST); /* T5, pairs with T6 */
     if (!forced && a_load(&runtime->phase, SEQ_CST) != WEFT_PHASE_RUNNING) {
-        a_add(&runtime->foreign.ended, 1u, SEQ_CST);
-        a_add(&runtime->foreign.begun, 1u, RELAXED);
-        weft_instance_look(weft_instance_of(runtime));
+        uncount(runtime);
         return -ESHUTDOWN;
     }
     return 0;
@@ -365,30 +374,41 @@ static void drop_value(struct weft_task *task)
     }
 }
 
+/* True: it was not the last one. The last one cancels the task first, for nobody can start it any more (T4): while it is NEW a record
+ * never has no references, so the walks that look for unstarted tasks see it (T6). */
+static bool release_new(struct weft_task *task)
+{
+    uint32_t refs = a_load(&task->refs, ACQUIRE);
+    while (refs > 1) {
+        if (a_cas(&task->refs, &refs, refs - 1, ACQ_REL, ACQUIRE)) {
+            return true;
+        }
+    }
+    (void)weft_task_cancel_unstarted(task, -ECANCELED);
+    return false;
+}
+
 void weft_task_release(struct weft_task *task)
 {
     if (!task) {
         return;
     }
-    if (weft_unlikely(weft_task_state(task) == WEFT_TASK_ENDING)) {
+    enum weft_task_state state = weft_task_state(task);
+    if (weft_unlikely(state == WEFT_TASK_NEW) && release_new(task)) {
+        return;
+    }
+    if (weft_unlikely(state == WEFT_TASK_ENDING)) {
         (void)weft_task_settled(task); /* its end has a reference still; whoever saw it leave its group is to be the last (T6) */
     }
     if (a_sub(&task->refs, 1u, ACQ_REL) != 1) {
         return;
     }
-    if (weft_task_state(task) != WEFT_TASK_NEW) {
-        if (a_load(&task->waitq.word, ACQUIRE) != 0) { /* T4, pairs with T3 */
-            weft_waitq_unlock(&task->waitq, weft_waitq_lock(&task->waitq));
-        }
-        weft_assert(weft_task_state(task) == WEFT_TASK_FINISHED);
-        drop_value(task);
-        record_free(task, weft_worker_self());
-        return;
+    if (a_load(&task->waitq.word, ACQUIRE) != 0) { /* T4, pairs with T3 */
+        weft_waitq_unlock(&task->waitq, weft_waitq_lock(&task->waitq));
     }
-    /* Nobody can start it any more (T4). It is ours alone: take the reference back, and cancel it. */
-    a_store(&task->refs, 1u, RELEASE);
-    (void)weft_task_cancel_unstarted(task, -ECANCELED);
-    weft_task_release(task);
+    weft_assert(weft_task_state(task) == WEFT_TASK_FINISHED);
+    drop_value(task);
+    record_free(task, weft_worker_self());
 }
 
 void weft_tasks_release(struct weft_task *tasks[], size_t n)
@@ -483,12 +503,16 @@ static bool settle(struct weft_task *task)
             break;
         }
     }
+    if (advance) {
+        weft_task_retain(task); /* the links' references may go with them before they are called: unlink */
+    }
     bool last = a_sub(&task->refs, 1u, ACQ_REL) == 1; /* T3 */
     set_state(task, WEFT_TASK_ENDING, WEFT_TASK_FINISHED, 0);
     weft_waitq_unlock(&task->waitq, NULL);
     weft_waitq_ready(ready);
     if (advance) {
-        weft_links_advance(task); /* a link holds a reference: it is not the last */
+        weft_links_advance(task);
+        weft_task_release(task);
     }
     return last;
 }
@@ -645,17 +669,17 @@ int weft_task_launch(struct weft_task *task, enum weft_task_state from)
     weft_task_retain(task); /* the runtime's */
     if (!claim_state(task, from, WEFT_TASK_QUEUED, WEFT_TASK_STARTED)) {
         a_sub(&task->refs, 1u, RELEASE);
-        a_add(&runtime->foreign.ended, 1u, SEQ_CST);
-        a_add(&runtime->foreign.begun, 1u, RELAXED);
-        weft_instance_look(weft_instance_of(runtime));
+        uncount(runtime);
         return -EALREADY;
     }
     return 0;
 }
 
-/* From whichever of the states before RUNNING it is in: it may change among these meanwhile. */
+/* From whichever of the states before RUNNING it is in: it may change among these meanwhile. What nobody has started is counted as if it
+ * had been, before it is doomed: its end may set links going (T5). */
 static bool doom(struct weft_task *task, bool *was_queued)
 {
+    struct weft_runtime *runtime = weft_task_runtime(task);
     uint32_t word = a_load(&task->state, ACQUIRE);
     for (;;) {
         uint32_t state = word & WEFT_TASK_STATE;
@@ -663,30 +687,41 @@ static bool doom(struct weft_task *task, bool *was_queued)
         if (state != WEFT_TASK_NEW && state != WEFT_TASK_CLAIMED && state != WEFT_TASK_QUEUED) {
             return false;
         }
-        if (a_cas(&task->state, &word, (word & ~WEFT_TASK_STATE) | (uint32_t)WEFT_TASK_DOOMED, SEQ_CST, ACQUIRE)) {
+        if (!*was_queued) {
+            (void)count_queued(runtime, weft_worker_self(), true);
+        }
+        uint32_t doomed = (word & ~WEFT_TASK_STATE) | (uint32_t)WEFT_TASK_DOOMED | WEFT_TASK_STARTED;
+        if (a_cas(&task->state, &word, doomed, SEQ_CST, ACQUIRE)) {
             return true;
+        }
+        if (!*was_queued) {
+            uncount(runtime);
         }
     }
 }
 
 bool weft_task_cancel_unstarted(struct weft_task *task, int reason)
 {
-    bool was_queued = false;
     if (a_load(&task->state, RELAXED) & WEFT_TASK_INTERNAL) {
         return false; /* its crew ends it */
     }
     weft_task_retain(task); /* finish gives one up */
+    bool was_queued;
     if (!doom(task, &was_queued)) {
         weft_task_release(task);
         return false;
     }
-    if (was_queued) {
-        struct weft_runtime *runtime = weft_task_runtime(task);
-        struct weft_worker *worker = weft_worker_self();
-        weft_count_on(runtime, worker, begun, 1);
+    if (!was_queued) {
+        weft_task_retain(task); /* so that the runtime, which may have ended, is not another's before this is counted */
     }
+    struct weft_runtime *runtime = weft_task_runtime(task);
+    struct weft_worker *worker = weft_worker_self();
+    weft_count_on(runtime, worker, begun, 1);
     a_store(&task->scope.word, weft_scope_make(reason, reason, WEFT_SCOPE_DELIVERED), RELAXED);
     finish(task, WEFT_TASK_DOOMED, WEFT_CANCELLED, reason, NULL);
+    if (!was_queued) {
+        weft_task_release(task);
+    }
     return true;
 }
 

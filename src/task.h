@@ -27,7 +27,16 @@
  * | T1 | release store of scope.slot, then the swap QUEUED → RUNNING | acquire load of state by a killer | a kill goes nowhere |
  * | T2 | release store of ENDING after the outcome | acquire load of state by readers | a half-written outcome |
  * | T3 | lock of the queue, then the end's decrement of refs | T4 | a record is freed under its finisher |
- * | T4 | decrement of refs to zero, then acquire load of the queue's word | T3 | the same | */
+ * | T4 | decrement of refs to zero, then acquire load of the queue's word | T3 | the same |
+ * | T5 | increment of `queued` by whoever spawns or links from outside, then seq_cst load of phase; or by whoever cancels a NEW task, then the claim of its state | T6 | what it sets going is pushed where no worker looks any more |
+ * | T6 | the end of the runtime: seq_cst store of phase, then sums of `ended` and `queued`; the walk over the records, then the sum of `queued` again (runtime.c) | T5 | the same |
+ *
+ * T5, T6: of an outsider that spawns or links, either the load comes before the store of DRAINING in the order of seq_cst operations,
+ * so the sums see its increment, and the end waits for what it does; or it sees DRAINING, and is refused before anything has changed.
+ * Whoever cancels a NEW task cannot be refused. If its claim comes before the look of the last walk at that record, that look sees it,
+ * and the sum after the walk sees the increment before it; then the walk is done again. If not, the walk has claimed the task itself. A
+ * record that comes into sight NEW after the last walk has no links: its maker, from outside, had read the phase before DRAINING was
+ * stored; nobody outside may link any more, and inside nothing runs. */
 #ifndef WEFT_TASK_H
 #define WEFT_TASK_H
 
@@ -197,9 +206,9 @@ void weft_locals_end(struct weft_task_ext *ext);                /* key.c: gives 
 enum weft_status weft_scope_judge(uint64_t word, int rc, int *error);
 /* The runner's call: the task is on the runner's stack. */
 void weft_task_run(struct weft_worker *worker, struct weft_task *task);
-/* A call that works in a runtime, from a thread that may be no worker of it: counted like a task that was started, so that destroy and
- * join wait for `leave`, after which the caller touches nothing of the runtime. 0; -ESHUTDOWN: destroy has begun, and the caller is not
- * inside already. */
+/* A call that works in a runtime, or may set a task of it going, from a thread that may be no worker of it: counted like a task that was
+ * started (T5), so that destroy and join wait for `leave`, after which the caller touches nothing of the runtime, unless it holds a
+ * reference to a task of it. 0; -ESHUTDOWN: destroy has begun, and the caller is not inside already. */
 int weft_runtime_enter(struct weft_runtime *runtime);
 void weft_runtime_leave(struct weft_runtime *runtime);
 /* The calling code runs on this runtime, or in an item of a map of it. */

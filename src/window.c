@@ -158,7 +158,7 @@ void weft_imap_work(struct weft_crew *crew, struct weft_participant *participant
     struct weft_imap *imap = weft_imap_of(crew);
     struct weft_entry *entry;
     while ((entry = begin_next(imap)) != NULL) {
-        weft_crew_invite(crew);
+        (void)weft_crew_invite(crew);
         void *value = NULL;
         int rc = imap->fn(imap->ctx, entry->item, &value);
         entry->status = weft_participant_judge(participant, rc, &entry->error);
@@ -174,6 +174,23 @@ void weft_imap_work(struct weft_crew *crew, struct weft_participant *participant
         }
         finish(imap, entry);
         weft_participant_relent(participant);
+    }
+}
+
+void weft_imap_invite(struct weft_imap *imap)
+{
+    struct weft_entry *entry;
+    if (weft_crew_invite(&imap->crew)) {
+        return;
+    }
+    while ((entry = begin_next(imap)) != NULL) {
+        if (imap->n_sources > 1) {
+            weft_imap_item_free(imap, entry->item);
+            entry->item = NULL;
+        }
+        entry->status = WEFT_FAILED;
+        entry->error = -ENOMEM;
+        finish(imap, entry);
     }
 }
 
@@ -250,7 +267,7 @@ int weft_imap_next(struct weft_imap *imap, struct weft_item *item, int64_t deadl
     }
     if (reading.rc == 1 && imap->maxsize > 0) {
         weft_imap_wake(&imap->permits, true);
-        weft_crew_invite(&imap->crew);
+        weft_imap_invite(imap);
     }
     return reading.rc;
 }

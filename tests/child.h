@@ -2,10 +2,20 @@
 #ifndef WEFT_CHILD_H
 #define WEFT_CHILD_H
 
-#include <stddef.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef __cplusplus
+#include "sanitize.h"
+
+#if WEFT_TSAN
+/* The children start threads. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "die_after_fork=0"; }
+#endif
+#endif
 
 struct child {
     int status; /* waitpid's; 0 if the function returned */
@@ -38,5 +48,19 @@ static inline struct child child_run(void (*function)(void))
     (void)waitpid(pid, &child.status, 0);
     return child;
 }
+
+static inline bool child_died_by(const struct child *child, int signal)
+{
+    return WIFSIGNALED(child->status) && WTERMSIG(child->status) == signal;
+}
+
+/* In the child: what is not so is said on standard error, and ends it. */
+#define must(condition)                                                           \
+    do {                                                                          \
+        if (!(condition)) {                                                       \
+            (void)fprintf(stderr, "line %d: not so: %s\n", __LINE__, #condition); \
+            _exit(1);                                                             \
+        }                                                                         \
+    } while (0)
 
 #endif

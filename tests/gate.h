@@ -3,9 +3,7 @@
 #ifndef WEFT_GATE_H
 #define WEFT_GATE_H
 
-#include "testing.h"
-
-#include <weft.h>
+#include "runtimes.h"
 
 #include "group.h"
 #include "os.h"
@@ -26,18 +24,6 @@
             fprintf(stderr, "%s:%d: %s: %s is %lld, not %lld\n", __FILE__, __LINE__, __func__, #left, left_, right_); \
             abort();                                                                                                  \
         }                                                                                                             \
-    } while (0)
-
-/* For what nobody can be told of: that somebody stands in a queue, that a task is gone. */
-#define until(condition)                           \
-    do {                                           \
-        int64_t until_ = os_now() + 20 * WEFT_SEC; \
-        while (!(condition)) {                     \
-            if (os_now() > until_) {               \
-                check(condition);                  \
-            }                                      \
-            weft_yield();                          \
-        }                                          \
     } while (0)
 
 struct gate {
@@ -69,16 +55,6 @@ static inline void gate_open(struct gate *gate)
 
 static inline unsigned gate_waiting(struct gate *gate) { return a_load(&gate->waiting, SEQ_CST); }
 
-static inline struct weft_runtime *runtime_with(unsigned workers)
-{
-    struct weft_runtime *runtime;
-    check_eq(weft_runtime_create(WEFT_OPTIONS(weft_runtime_options, .workers = workers), &runtime), 0);
-    return runtime;
-}
-
-/* With as many workers as this run of the program is about. */
-static inline struct weft_runtime *runtime_make(void) { return runtime_with(weft_test_workers()); }
-
 static inline struct weft_group *pool_make(struct weft_runtime *runtime, size_t size)
 {
     struct weft_group *pool;
@@ -101,18 +77,11 @@ static inline size_t pool_queued(struct weft_group *pool)
     return n;
 }
 
-/* Task functions. */
+/* A task function. */
 static inline int pass_gate(void *gate, void **result)
 {
     (void)result;
     return gate_pass(gate);
-}
-
-static inline int do_nothing(void *arg, void **result)
-{
-    (void)arg;
-    (void)result;
-    return 0;
 }
 
 /* The largest value that `now` had. */

@@ -5,7 +5,7 @@
 #include "testing.h"
 
 #include "deque.h"
-#include "os.h"
+#include "stress.h"
 
 enum { THIEVES = 3, ENTRIES = 20000 };
 
@@ -21,15 +21,6 @@ static _Atomic int round_on, done_threads, failures;
 static _Atomic bool owner_done, quit;
 static uint64_t lost, stolen_total, rounds;
 static _Atomic uint64_t stolen;
-
-static uint64_t next_random(uint64_t *state)
-{
-    *state += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t z = *state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
 
 static void fail(const char *what, size_t n)
 {
@@ -100,19 +91,15 @@ static void own(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)os_now();
-    int64_t seconds = argc > 2 ? strtoll(argv[2], NULL, 0) : weft_test_full() ? 60 : 2;
-    printf("seed %llu\n", (unsigned long long)seed);
-    fflush(stdout);
+    struct stress stress = stress_begin(argc, argv);
     struct os_thread threads[THIEVES];
     for (int i = 0; i < THIEVES; i++) {
         if (os_thread_start(&threads[i], thief, NULL, "thief") != 0) {
             return 2;
         }
     }
-    uint64_t state = seed;
-    int64_t end = os_now() + seconds * 1000000000;
-    while (os_now() < end && a_load(&failures, RELAXED) == 0) {
+    uint64_t state = stress.seed;
+    while (stress_goes_on(&stress) && a_load(&failures, RELAXED) == 0) {
         rounds++;
         if (weft_deque_init(&deque, rounds % 2 + 1) != 0) {
             return 2;

@@ -8,9 +8,8 @@
 #include "testing.h"
 
 #include <pthread.h>
-#include <time.h>
 
-#include "os.h"
+#include "stress.h"
 #include "tasks.h"
 
 enum { SUBMITTERS = 2, WORKERS = 3 };
@@ -22,22 +21,22 @@ struct submitter {
 
 static _Atomic int stop;
 
-static unsigned next_random(struct submitter *me)
+/* Until so many workers have said that they sleep, and are about to: the moment at which a wake-up may be lost. Or until the other
+ * submitter has kept them awake for so long. */
+static void until_parked(struct weft_runtime *runtime, unsigned workers, int64_t at_most_ns)
 {
-    me->random = me->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (unsigned)(me->random >> 40);
+    int64_t end_ns = os_now() + at_most_ns;
+    while (stats_of(runtime).workers_parked < workers && os_now() < end_ns) {
+        weft_yield();
+    }
 }
 
-static void be_silent(unsigned ns)
+/* A searcher gives up after a while: this is about as long. */
+static void be_silent(int64_t ns)
 {
-    struct timespec time = { .tv_nsec = (long)ns };
-    (void)nanosleep(&time, NULL);
-}
-
-static int do_nothing(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    return 0;
+    for (int64_t end_ns = os_now() + ns; os_now() < end_ns;) {
+        weft_yield();
+    }
 }
 
 static int sleep_a_little(void *arg, void **value)
@@ -69,15 +68,15 @@ static void *submit(void *arg)
     struct submitter *me = arg;
     while (!atomic_load(&stop)) {
         struct weft_task *tasks[4];
-        unsigned kind = next_random(me) % 8, n = 1 + next_random(me) % 4;
+        unsigned kind = (unsigned)(next_random(&me->random) % 8), n = 1 + (unsigned)(next_random(&me->random) % 4);
         /* Mostly shorter than a worker searches, sometimes longer: then it is the timekeeper's. */
-        int64_t sleep = next_random(me) % (next_random(me) % 4 == 0 ? 4000000 : 200000);
+        int64_t sleep = (int64_t)(next_random(&me->random) % (next_random(&me->random) % 4 == 0 ? 4000000 : 200000));
         for (unsigned i = 0; i < n; i++) {
             tasks[i] = kind == 0   ? spawn_in(me->runtime, sleep_a_little, &sleep)
                        : kind == 1 ? spawn_in(me->runtime, spawn_and_join, &sleep)
                                    : spawn_in(me->runtime, do_nothing, NULL);
         }
-        int rc = weft_tasks_wait(tasks, n, n, weft_after(GATE_PATIENCE));
+        int rc = weft_tasks_wait(tasks, n, n, weft_after(PATIENCE));
         if (rc != (int)n) {
             end("a task was not run", me->rounds, -ETIMEDOUT);
         }
@@ -88,10 +87,10 @@ static void *submit(void *arg)
             }
         }
         me->rounds++;
-        switch (next_random(me) % 8) {
-        case 0: be_silent(900000 + next_random(me) % 300000); break; /* a searcher gives up after a millisecond */
-        case 1: be_silent(next_random(me) % 100000); break;
-        case 2: be_silent(next_random(me) % 3000000); break;
+        switch (next_random(&me->random) % 8) {
+        case 0: be_silent(900000 + (int64_t)(next_random(&me->random) % 300000)); break;
+        case 1: be_silent((int64_t)(next_random(&me->random) % 100000)); break;
+        case 2: until_parked(me->runtime, 1 + (unsigned)(next_random(&me->random) % WORKERS), 3000000); break;
         default: break;
         }
     }
@@ -100,20 +99,17 @@ static void *submit(void *arg)
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)os_now();
-    int64_t seconds = argc > 2 ? strtoll(argv[2], NULL, 10) : weft_test_full() ? 60 : 2;
-    (void)printf("seed %llu\n", (unsigned long long)seed);
-    (void)fflush(stdout);
+    struct stress stress = stress_begin(argc, argv);
     struct weft_runtime *runtime = runtime_with(WORKERS);
     struct submitter submitters[SUBMITTERS];
     pthread_t threads[SUBMITTERS];
     for (unsigned i = 0; i < SUBMITTERS; i++) {
-        submitters[i] = (struct submitter){ .random = seed + i, .runtime = runtime };
+        submitters[i] = (struct submitter){ .random = stress.seed + i, .runtime = runtime };
         if (pthread_create(&threads[i], NULL, submit, &submitters[i]) != 0) {
             return 2;
         }
     }
-    if (weft_sleep_until(weft_after(seconds * WEFT_SEC)) != 0) {
+    if (weft_sleep_until(stress.end_ns) != 0) {
         return 2;
     }
     atomic_store(&stop, 1);
@@ -122,7 +118,7 @@ int main(int argc, char **argv)
         (void)pthread_join(threads[i], NULL);
         rounds += submitters[i].rounds;
     }
-    int rc = weft_runtime_join(runtime, weft_after(GATE_PATIENCE));
+    int rc = weft_runtime_join(runtime, weft_after(PATIENCE));
     struct weft_runtime_stats stats = { .struct_size = sizeof stats };
     if (rc != 0 || (rc = weft_runtime_read_stats(runtime, &stats)) != 0) {
         end("the end", rounds, rc);

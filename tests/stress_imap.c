@@ -7,29 +7,19 @@
 #include "testing.h"
 
 #include "stream.h"
+#include "stress.h"
 
-enum { READERS = 4, PATIENCE_S = 20 };
+enum { READERS = 4 };
 enum ending { READ_ON, CLOSE, KILL, DESTROY_EARLY, RUNTIME_ENDS, ENDINGS };
 
 static struct weft_runtime *runtime;
 static struct weft_group *pool;
 static struct weft_imap *imap;
 static struct stream stream;
-static uint64_t seed;
-static _Atomic uint64_t rounds;
 static uint64_t items, waits_ran_out, caught[ENDINGS];
 static _Atomic uint32_t got, ran_out;
 static size_t maxsize;
 static bool ordered;
-
-static uint64_t next_random(uint64_t *state)
-{
-    *state += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t z = *state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
 
 /* Some yield, some sleep a little, some fail. */
 static int item_fn(void *ctx, void *item, void **result)
@@ -80,24 +70,14 @@ static int read_in_task(void *arg, void **result)
     return 0;
 }
 
-static void watch(void *arg)
+static void report(void)
 {
-    (void)arg;
-    uint64_t before = UINT64_MAX, now;
-    int64_t since = os_now();
-    while ((now = a_load(&rounds, SEQ_CST)) != 0) {
-        if (now != before) {
-            before = now;
-            since = os_now();
-        } else if (os_now() - since > PATIENCE_S * WEFT_SEC) {
-            fprintf(stderr, "seed %llu: round %llu hangs: %s, maxsize %zu, %u pulled of %zu, %u begun, %u running, %u read\n",
-                    (unsigned long long)seed, (unsigned long long)now, ordered ? "ordered" : "unordered", maxsize, stream.pulled,
-                    stream.n, stream_begun, stream_running, a_load(&got, RELAXED));
-            abort();
-        }
-        check_eq(weft_sleep_until(weft_after(WEFT_MSEC)), 0);
-    }
+    fprintf(stderr, "%s, maxsize %zu, %u pulled of %zu, %u begun, %u running, %u read\n", ordered ? "ordered" : "unordered",
+            maxsize, stream.pulled, stream.n, stream_begun, stream_running, a_load(&got, RELAXED));
 }
+
+static struct stress stress;
+static struct stress_watch watch = { .stress = &stress, .report = report };
 
 static void play(uint64_t *state)
 {
@@ -115,7 +95,7 @@ static void play(uint64_t *state)
     struct weft_source source = { stream_next, &stream, thing_free };
     const struct weft_imap_options *options = WEFT_OPTIONS(weft_imap_options, .maxsize = maxsize, .result_free = value_free);
     check_eq((ordered ? weft_group_imap : weft_group_imap_unordered)(pool, &source, 1, item_fn, &salt, options, &imap), 0);
-    a_add(&rounds, 1u, SEQ_CST);
+    a_add(&watch.rounds, 1u, SEQ_CST);
     for (unsigned i = 0; i < readers; i++) {
         void *reader = (void *)(uintptr_t)next_random(state);
         if (i % 2 == 0) {
@@ -172,20 +152,15 @@ static void play(uint64_t *state)
 
 int main(int argc, char **argv)
 {
-    struct os_thread watcher;
-    seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)os_now();
-    int64_t seconds = argc > 2 ? strtoll(argv[2], NULL, 0) : weft_test_full() ? 60 : 2;
-    printf("seed %llu\n", (unsigned long long)seed);
-    fflush(stdout);
-    uint64_t state = seed;
-    int64_t end = os_now() + seconds * WEFT_SEC;
+    stress = stress_begin(argc, argv);
+    uint64_t state = stress.seed;
     play(&state);
-    check_eq(os_thread_start(&watcher, watch, NULL, "watcher"), 0);
-    while (os_now() < end) {
+    stress_watch_begin(&watch);
+    while (stress_goes_on(&stress)) {
         play(&state);
     }
-    uint64_t all = a_swap(&rounds, 0u, SEQ_CST);
-    os_thread_join(watcher);
+    stress_watch_end(&watch);
+    uint64_t all = a_load(&watch.rounds, RELAXED);
     waits_ran_out = a_load(&ran_out, RELAXED);
     printf(
         "%llu rounds, %llu items, %llu waits ran out; caught midway: %llu read on, %llu closed, %llu killed, %llu destroyed, %llu "

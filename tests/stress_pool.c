@@ -7,24 +7,15 @@
 #include "testing.h"
 
 #include "gate.h"
+#include "stress.h"
 
-enum { THREADS = 3, TASKS = 5, STEPS = 40, PATIENCE_S = 20 };
+enum { THREADS = 3, TASKS = 5, STEPS = 40 };
 
 static struct weft_runtime *runtime;
 static struct weft_group *pools[2];
 static size_t sizes[2];
 static _Atomic uint32_t taken_over, frees, ran;
-static _Atomic uint64_t rounds, done_steps, given, late, refused, killed, shut, circles, items;
-static uint64_t seed;
-
-static uint64_t next_random(uint64_t *state)
-{
-    *state += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t z = *state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
+static _Atomic uint64_t done_steps, given, late, refused, killed, shut, circles, items;
 
 static void count_free(void *p)
 {
@@ -41,7 +32,7 @@ static void count(int rc)
     case -ECANCELED: a_add(&killed, 1u, RELAXED); break;
     case -ESHUTDOWN: a_add(&shut, 1u, RELAXED); break;
     case -EDEADLK: a_add(&circles, 1u, RELAXED); break;
-    default: fprintf(stderr, "seed %llu: what is %d?\n", (unsigned long long)seed, rc); abort();
+    default: (void)fprintf(stderr, "what is %d?\n", rc); abort();
     }
 }
 
@@ -169,27 +160,17 @@ static int act_in_task(void *arg, void **result)
     return 0;
 }
 
-static void watch(void *arg)
+static void report(void)
 {
-    (void)arg;
-    uint64_t before = UINT64_MAX, now;
-    int64_t since = os_now();
-    while ((now = a_load(&rounds, SEQ_CST)) != 0) {
-        if (now != before) {
-            before = now;
-            since = os_now();
-        } else if (os_now() - since > PATIENCE_S * WEFT_SEC) {
-            fprintf(stderr, "seed %llu: round %llu hangs; %llu steps done\n", (unsigned long long)seed, (unsigned long long)now,
-                    (unsigned long long)a_load(&done_steps, RELAXED));
-            for (int i = 0; i < 2; i++) {
-                fprintf(stderr, "  pool of %zu: len %zu, free %zu, %zu queued, %u loans open\n", sizes[i], weft_group_len(pools[i]),
-                        weft_pool_free_count(pools[i]), pool_queued(pools[i]), a_load(&pools[i]->admission.loan_count, RELAXED));
-            }
-            abort();
-        }
-        check_eq(weft_sleep_until(weft_after(WEFT_MSEC)), 0);
+    fprintf(stderr, "%llu steps done\n", (unsigned long long)a_load(&done_steps, RELAXED));
+    for (int i = 0; i < 2; i++) {
+        fprintf(stderr, "  pool of %zu: len %zu, free %zu, %zu queued, %u loans open\n", sizes[i], weft_group_len(pools[i]),
+                weft_pool_free_count(pools[i]), pool_queued(pools[i]), a_load(&pools[i]->admission.loan_count, RELAXED));
     }
 }
+
+static struct stress stress;
+static struct stress_watch watch = { .stress = &stress, .report = report };
 
 static void play(uint64_t *state)
 {
@@ -203,7 +184,7 @@ static void play(uint64_t *state)
         sizes[i] = 1 + next_random(state) % 3;
         pools[i] = pool_make(runtime, sizes[i]);
     }
-    a_add(&rounds, 1u, SEQ_CST);
+    a_add(&watch.rounds, 1u, SEQ_CST);
     for (int i = 0; i < THREADS; i++) {
         check_eq(os_thread_start(&threads[i], act_in_thread, (void *)(uintptr_t)next_random(state), "actor"), 0);
     }
@@ -240,20 +221,15 @@ static void play(uint64_t *state)
 
 int main(int argc, char **argv)
 {
-    struct os_thread watcher;
-    seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)os_now();
-    int64_t seconds = argc > 2 ? strtoll(argv[2], NULL, 0) : weft_test_full() ? 60 : 2;
-    printf("seed %llu\n", (unsigned long long)seed);
-    fflush(stdout);
-    uint64_t state = seed;
-    int64_t end = os_now() + seconds * WEFT_SEC;
+    stress = stress_begin(argc, argv);
+    uint64_t state = stress.seed;
     play(&state);
-    check_eq(os_thread_start(&watcher, watch, NULL, "watcher"), 0);
-    while (os_now() < end) {
+    stress_watch_begin(&watch);
+    while (stress_goes_on(&stress)) {
         play(&state);
     }
-    uint64_t all = a_swap(&rounds, 0u, SEQ_CST);
-    os_thread_join(watcher);
+    stress_watch_end(&watch);
+    uint64_t all = a_load(&watch.rounds, RELAXED);
     printf(
         "%llu rounds, %llu items, %u members ran; calls: %llu went well, %llu late, %llu refused, %llu killed, %llu shut out, %llu "
         "in a circle\n",

@@ -8,27 +8,18 @@
 
 #include <pthread.h>
 
+#include "stress.h"
 #include "task.h"
 #include "tasks.h"
 
 enum { FIBERS = 12, FOREIGNERS = 3, GIVERS = 2 };
-
-struct random {
-    uint64_t state;
-};
-
-static unsigned next_random(struct random *random)
-{
-    random->state = random->state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (unsigned)(random->state >> 40);
-}
 
 static struct weft_waitq queue;
 static unsigned tokens; /* under the queue's lock */
 static uint64_t seed;
 static _Atomic bool stop;
 static _Atomic uint64_t given, missed;
-static _Atomic int begun, leaving;
+static _Atomic int leaving;
 
 static bool take(void *arg)
 {
@@ -52,7 +43,7 @@ static void give(void)
 }
 
 struct waiter {
-    struct random random;
+    uint64_t random;
     struct weft_task *task;
     uint64_t got, late, killed;
     _Atomic uint64_t accepted; /* kills */
@@ -67,12 +58,12 @@ static weft_noinline void scribble(void)
     }
 }
 
-static int64_t some_deadline(struct random *random)
+static int64_t some_deadline(uint64_t *random)
 {
     switch (next_random(random) % 4) {
     case 0: return WEFT_WAIT_NOW;
     case 1: return OS_FOREVER;
-    default: return os_now() + 1000 + next_random(random) % 30000;
+    default: return os_now() + 1000 + (int64_t)(next_random(random) % 30000);
     }
 }
 
@@ -110,7 +101,7 @@ static void *wait_on_a_thread(void *arg)
 
 static void *give_again_and_again(void *arg)
 {
-    struct random random = { seed + 1000 + *(unsigned *)arg };
+    uint64_t random = seed + 1000 + *(unsigned *)arg;
     while (atomic_load(&leaving) < FIBERS + FOREIGNERS) { /* until the last one has got what it waits for */
         give();
         for (volatile unsigned delay = next_random(&random) % 32768; delay > 0; delay--) {
@@ -124,14 +115,12 @@ int main(int argc, char **argv)
     static struct waiter waiters[FIBERS + FOREIGNERS];
     pthread_t foreigners[FOREIGNERS], givers[GIVERS];
     unsigned numbers[GIVERS];
-    seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)os_now();
-    int64_t seconds = argc > 2 ? strtoll(argv[2], NULL, 10) : weft_test_full() ? 60 : 2;
-    (void)printf("seed %llu\n", (unsigned long long)seed);
-    (void)fflush(stdout);
+    struct stress stress = stress_begin(argc, argv);
+    seed = stress.seed;
     struct weft_runtime *runtime = runtime_with(3);
-    struct random random = { seed };
+    uint64_t random = seed;
     for (unsigned i = 0; i < FIBERS + FOREIGNERS; i++) {
-        waiters[i].random.state = seed + 1 + i;
+        waiters[i].random = seed + 1 + i;
         if (i < FIBERS) {
             waiters[i].task = spawn_in(runtime, wait_again_and_again, &waiters[i]);
         } else if (pthread_create(&foreigners[i - FIBERS], NULL, wait_on_a_thread, &waiters[i]) != 0) {
@@ -145,8 +134,7 @@ int main(int argc, char **argv)
         }
     }
     gate_wait(&begun, FIBERS + FOREIGNERS); /* a task that is killed before would never begin */
-    int64_t end = os_now() + seconds * WEFT_SEC;
-    while (os_now() < end) {
+    while (stress_goes_on(&stress)) {
         struct waiter *victim = &waiters[next_random(&random) % FIBERS];
         if (weft_task_kill(victim->task, 0, WEFT_NOWAIT) == 0) {
             a_add(&victim->accepted, 1u, RELAXED);

@@ -6,18 +6,14 @@
 #define WEFT_TASKS_H
 
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 
-#include <weft.h>
-
-#define GATE_PATIENCE (60 * WEFT_SEC)
+#include "runtimes.h"
 
 static inline void gate_open(_Atomic int *gate) { (void)atomic_fetch_add(gate, 1); }
 
 static inline void gate_wait_named(_Atomic int *gate, int value, const char *name, int line)
 {
-    int64_t deadline = weft_after(GATE_PATIENCE);
+    int64_t deadline = weft_after(PATIENCE);
     while (atomic_load(gate) < value) {
         if (weft_now() > deadline) {
             (void)fprintf(stderr, "line %d: gate %s is at %d, not %d\n", line, name, atomic_load(gate), value);
@@ -30,19 +26,6 @@ static inline void gate_wait_named(_Atomic int *gate, int value, const char *nam
 /* Until `gate` has been opened `value` times. */
 #define gate_wait(gate, value) gate_wait_named(gate, value, #gate, __LINE__)
 
-/* Until the condition holds, whatever makes it hold. */
-#define wait_until(condition)                                                             \
-    do {                                                                                  \
-        int64_t wait_deadline = weft_after(GATE_PATIENCE);                                \
-        while (!(condition)) {                                                            \
-            if (weft_now() > wait_deadline) {                                             \
-                (void)fprintf(stderr, "line %d: never came: %s\n", __LINE__, #condition); \
-                abort();                                                                  \
-            }                                                                             \
-            weft_yield();                                                                 \
-        }                                                                                 \
-    } while (0)
-
 /* In a task function: the line becomes the outcome's error. */
 #define CHECK(condition)                \
     do {                                \
@@ -51,15 +34,23 @@ static inline void gate_wait_named(_Atomic int *gate, int value, const char *nam
         }                               \
     } while (0)
 
-static inline struct weft_runtime *runtime_with(unsigned workers)
+/* What the two task functions below tell and wait for. Each test is a process of its own: they begin at 0. */
+static _Atomic int begun __attribute__((unused)), open_gate __attribute__((unused)), ended __attribute__((unused));
+
+static inline int at_gate(void *arg, void **value)
 {
-    struct weft_runtime_options options = { .struct_size = sizeof options, .workers = workers };
-    struct weft_runtime *runtime = NULL;
-    if (weft_runtime_create(&options, &runtime) != 0) {
-        (void)fprintf(stderr, "no runtime of %u workers\n", workers);
-        abort();
-    }
-    return runtime;
+    (void)arg, (void)value;
+    gate_open(&begun);
+    gate_wait(&open_gate, 1);
+    gate_open(&ended);
+    return 0;
+}
+
+static inline int block(void *arg, void **value)
+{
+    (void)arg, (void)value;
+    gate_open(&begun);
+    return weft_sleep_until(WEFT_FOREVER);
 }
 
 static inline struct weft_task *spawn_in(struct weft_runtime *runtime, weft_task_fn *fn, void *arg)
@@ -77,7 +68,7 @@ static inline struct weft_task *spawn_in(struct weft_runtime *runtime, weft_task
 static inline struct weft_outcome finish_task(struct weft_task *task)
 {
     struct weft_outcome outcome;
-    int rc = weft_task_get(task, weft_after(GATE_PATIENCE), &outcome);
+    int rc = weft_task_get(task, weft_after(PATIENCE), &outcome);
     if (rc != 0) {
         outcome.error = rc;
     }

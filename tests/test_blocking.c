@@ -48,12 +48,6 @@ static int call(void *arg, void **value)
     return weft_blocking_call(NULL, through_the_thread_gate, arg);
 }
 
-static int do_nothing(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    return 0;
-}
-
 Test(blocking, holds_no_worker_and_is_bounded_B4)
 {
     struct weft_task *tasks[CALLS];

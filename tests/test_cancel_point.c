@@ -5,18 +5,11 @@
 #include "tasks.h"
 
 static struct weft_runtime *runtime, *other;
-static _Atomic int begun, open_gate;
 
 /* What the calls below work on: all finished, empty or free, so that none of them has to wait. */
 static struct weft_task *done, *spare;
 static struct weft_group *group, *pool;
 static struct weft_imap *imap;
-
-static int do_nothing(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    return 0;
-}
 
 static int item(void *ctx, size_t index, const void *in, void *out)
 {
@@ -381,13 +374,13 @@ Test(cancel_point, kill_between_check_and_sleep_is_not_missed_H22)
     int kills = weft_test_full() ? 20000000 : 200000;
     struct weft_task *task = spawn_in(runtime, take_kills, &kills);
     gate_wait(&begun, 1);
-    int64_t deadline = weft_after(GATE_PATIENCE);
+    int64_t deadline = weft_after(PATIENCE);
     for (int accepted = 0; accepted < kills;) {
         int rc = weft_task_kill(task, 0, WEFT_NOWAIT);
         cr_assert(rc == 0 || rc == -EALREADY);
         accepted += rc == 0;
         if (rc == 0) {
-            deadline = weft_after(GATE_PATIENCE);
+            deadline = weft_after(PATIENCE);
         } else if (weft_now() > deadline) {
             cr_assert_fail("kill %d was missed", accepted);
         }
@@ -422,7 +415,7 @@ Test(cancel_point, kill_beside_the_deadline_is_delivered_exactly_once_H21)
     for (int round = 0; round < rounds || (!both && round < 40 * rounds); round++) {
         _Atomic int64_t deadline = 0;
         struct weft_task *task = spawn_in(runtime, sleep_until_deadline, &deadline);
-        wait_until(atomic_load(&deadline) != 0);
+        until(atomic_load(&deadline) != 0);
         int64_t strike = atomic_load(&deadline) - 40000 + (int64_t)(next_random() % 60000);
         while (weft_now() < strike) {
         }

@@ -6,18 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "sanitize.h"
 #include "task.h"
 #include "tasks.h"
 
-#if WEFT_TSAN
-/* The process that is looked at starts threads. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "die_after_fork=0"; }
-#endif
-
 struct weft_task *parked_task; /* the debugger looks here */
-static _Atomic int begun;
 
 static weft_noinline int sleep_deep_inside(int depth)
 {
@@ -57,7 +51,7 @@ static void be_looked_at(int ready)
     parked_task = spawn_in(runtime, park_here, NULL);
     gate_wait(&begun, 1);
     struct weft_slot *slot = a_load(&parked_task->scope.slot, ACQUIRE);
-    wait_until(weft_claim_state(a_load(&slot->claim, ACQUIRE)) == WEFT_CLAIM_PARKED);
+    until(weft_claim_state(a_load(&slot->claim, ACQUIRE)) == WEFT_CLAIM_PARKED);
     (void)spawn_in(runtime, run_here, NULL);
     gate_wait(&begun, 2);
     (void)!write(ready, "x", 1);

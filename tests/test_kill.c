@@ -6,37 +6,14 @@
 #include "tasks.h"
 
 static struct weft_runtime *runtime;
-static _Atomic int begun, open_gate, ended;
 static int freed;
 
-static void setup(void) { runtime = runtime_with(weft_test_workers()); }
+static void setup(void) { runtime = runtime_make(); }
 static void teardown(void) { (void)weft_runtime_destroy(runtime); }
 
 TestSuite(kill, .init = setup, .fini = teardown);
 
 static void count_free(void *arg) { ++*(int *)arg; }
-
-static int do_nothing(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    return 0;
-}
-
-static int block(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    return weft_sleep_until(WEFT_FOREVER);
-}
-
-static int at_gate(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    gate_wait(&open_gate, 1);
-    gate_open(&ended);
-    return 0;
-}
 
 /* ---- C1, C2 ---- */
 
@@ -115,7 +92,7 @@ Test(kill, queued_task_is_cancelled_at_once_without_running_C2)
 Test(kill, blocked_task_wakes_with_ecanceled_C4)
 {
     struct weft_task *task = spawn_in(runtime, block, NULL);
-    wait_until(atomic_load(&begun) == 1);
+    until(atomic_load(&begun) == 1);
     cr_assert_eq(weft_task_kill(task, -EPIPE, WEFT_FOREVER), 0);
     struct weft_outcome outcome = finish_task(task);
     cr_assert_eq(outcome.status, WEFT_CANCELLED);
@@ -220,7 +197,7 @@ static int checkpoint_uses_nothing_up(void *arg, void **value)
 {
     (void)arg, (void)value;
     gate_open(&begun);
-    wait_until(weft_checkpoint() == -ECANCELED);
+    until(weft_checkpoint() == -ECANCELED);
     CHECK(weft_checkpoint() == -ECANCELED);
     CHECK(weft_cancel_reason() == -EPIPE);
     CHECK(weft_sleep_until(WEFT_NOWAIT) == -ECANCELED); /* the delivery is still to come */

@@ -8,10 +8,10 @@
 #include "tasks.h"
 
 static struct weft_runtime *runtime;
-static _Atomic int open_gate, fired, begun;
+static _Atomic int fired;
 static _Atomic int order[64]; /* which link fired as the n-th, plus one */
 
-static void setup(void) { runtime = runtime_with(weft_test_workers()); }
+static void setup(void) { runtime = runtime_make(); }
 static void teardown(void) { (void)weft_runtime_destroy(runtime); }
 
 TestSuite(link, .init = setup, .fini = teardown);
@@ -32,7 +32,7 @@ static void note(struct weft_task *task, const struct weft_outcome *outcome, voi
     gate_open(&fired);
 }
 
-static int at_gate(void *arg, void **value)
+static int return_at_gate(void *arg, void **value)
 {
     (void)value;
     gate_wait(&open_gate, 1);
@@ -50,7 +50,7 @@ static void settle(int links)
 Test(link, fires_once_in_the_order_made_T8)
 {
     enum { LINKS = 40 };
-    struct weft_task *task = spawn_in(runtime, at_gate, NULL);
+    struct weft_task *task = spawn_in(runtime, return_at_gate, NULL);
     for (int i = 0; i < LINKS; i++) {
         unsigned raw = i % 3 == 1 ? WEFT_LINK_RAW : 0;
         cr_assert_eq(weft_task_link(task, note, number(i), WEFT_ON_ANY | raw, NULL), 0);
@@ -72,13 +72,13 @@ Test(link, fires_only_on_the_outcomes_asked_for_T8)
         atomic_store(&open_gate, 0);
         atomic_store(&fired, 0);
         atomic_store(&begun, 0);
-        struct weft_task *task = spawn_in(runtime, at_gate, returns[o]);
+        struct weft_task *task = spawn_in(runtime, return_at_gate, returns[o]);
         for (int f = 0; f < 3; f++) {
             cr_assert_eq(weft_task_link(task, note, number(f), flags[f], NULL), 0);
             cr_assert_eq(weft_task_link(task, note, number(f), flags[f] | WEFT_LINK_RAW, NULL), 0);
         }
         if (o == 2) {
-            wait_until(weft_task_kill(task, 0, WEFT_NOWAIT) == -EALREADY || weft_task_finished(task));
+            until(weft_task_kill(task, 0, WEFT_NOWAIT) == -EALREADY || weft_task_finished(task));
         }
         gate_open(&open_gate);
         settle(2);
@@ -90,7 +90,7 @@ Test(link, fires_only_on_the_outcomes_asked_for_T8)
 
 Test(link, wrong_arguments_are_einval_T8)
 {
-    struct weft_task *task = spawn_in(runtime, at_gate, NULL);
+    struct weft_task *task = spawn_in(runtime, return_at_gate, NULL);
     uint64_t id = 7;
     cr_assert_eq(weft_task_link(task, note, NULL, 0, &id), -EINVAL);
     cr_assert_eq(weft_task_link(task, note, NULL, WEFT_LINK_RAW, &id), -EINVAL);
@@ -131,7 +131,7 @@ static int at_second_gate(void *arg, void **value)
 
 Test(link, next_begins_when_the_one_before_has_blocked_T8)
 {
-    struct weft_task *task = spawn_in(runtime, at_gate, NULL), *other = spawn_in(runtime, at_second_gate, NULL);
+    struct weft_task *task = spawn_in(runtime, return_at_gate, NULL), *other = spawn_in(runtime, at_second_gate, NULL);
     cr_assert_eq(weft_task_link(task, block_then_look, other, WEFT_ON_ANY, NULL), 0);
     cr_assert_eq(weft_task_link(task, let_first_go_on, NULL, WEFT_ON_ANY, NULL), 0);
     gate_open(&open_gate);
@@ -157,7 +157,7 @@ static void yield_and_look(struct weft_task *task, const struct weft_outcome *ou
 
 Test(link, next_does_not_begin_while_the_one_before_runs_T8)
 {
-    struct weft_task *task = spawn_in(runtime, at_gate, NULL);
+    struct weft_task *task = spawn_in(runtime, return_at_gate, NULL);
     cr_assert_eq(weft_task_link(task, yield_and_look, NULL, WEFT_ON_ANY, NULL), 0);
     cr_assert_eq(weft_task_link(task, note, number(0), WEFT_ON_ANY, NULL), 0);
     gate_open(&open_gate);
@@ -201,7 +201,7 @@ static int at_gate_then_where(void *arg, void **value)
 
 Test(link, each_runs_in_a_task_of_its_own_T8)
 {
-    cr_assert_eq(weft_task_create(runtime, at_gate, NULL, NULL, &never_started), 0);
+    cr_assert_eq(weft_task_create(runtime, return_at_gate, NULL, NULL, &never_started), 0);
     struct weft_task *task = spawn_in(runtime, at_gate_then_where, &fired);
     for (int i = 0; i < 2; i++) {
         cr_assert_eq(weft_task_link(task, look_around, &seen[i], WEFT_ON_ANY, NULL), 0);
@@ -224,7 +224,7 @@ Test(link, each_runs_in_a_task_of_its_own_T8)
 
 Test(link, raw_runs_on_the_finishing_worker_where_blocking_is_eperm_T8)
 {
-    cr_assert_eq(weft_task_create(runtime, at_gate, NULL, NULL, &never_started), 0);
+    cr_assert_eq(weft_task_create(runtime, return_at_gate, NULL, NULL, &never_started), 0);
     struct weft_task *task = spawn_in(runtime, at_gate_then_where, NULL);
     cr_assert_eq(weft_task_link(task, look_around, &seen[0], WEFT_ON_ANY | WEFT_LINK_RAW, NULL), 0);
     gate_open(&open_gate);
@@ -235,7 +235,7 @@ Test(link, raw_runs_on_the_finishing_worker_where_blocking_is_eperm_T8)
     cr_assert_eq(seen[0].group_join, -EPERM);
     weft_task_release(task);
 
-    cr_assert_eq(weft_task_create(runtime, at_gate, NULL, NULL, &task), 0);
+    cr_assert_eq(weft_task_create(runtime, return_at_gate, NULL, NULL, &task), 0);
     cr_assert_eq(weft_task_link(task, look_around, &seen[1], WEFT_ON_ANY | WEFT_LINK_RAW, NULL), 0);
     cr_assert_eq(weft_task_kill(task, 0, WEFT_NOWAIT), 0);
     cr_assert_eq(atomic_load(&fired), 2, "on this thread, which has ended it");
@@ -261,9 +261,9 @@ static int link_after_the_end(void *arg, void **value)
 
 Test(link, made_after_the_end_is_scheduled_never_inline_T8)
 {
-    cr_assert_eq(weft_task_create(runtime, at_gate, NULL, NULL, &never_started), 0);
+    cr_assert_eq(weft_task_create(runtime, return_at_gate, NULL, NULL, &never_started), 0);
     gate_open(&open_gate);
-    struct weft_task *task = spawn_in(runtime, at_gate, NULL);
+    struct weft_task *task = spawn_in(runtime, return_at_gate, NULL);
     cr_assert_eq(weft_task_join(task, WEFT_FOREVER), 0);
     cr_assert_eq(run_in(runtime, link_after_the_end, task), 0);
     atomic_store(&fired, 0);
@@ -277,7 +277,7 @@ Test(link, made_after_the_end_is_scheduled_never_inline_T8)
 
 Test(link, unlink_0_means_it_never_runs_T8)
 {
-    struct weft_task *task = spawn_in(runtime, at_gate, NULL);
+    struct weft_task *task = spawn_in(runtime, return_at_gate, NULL);
     uint64_t ids[4];
     for (int i = 0; i < 4; i++) {
         cr_assert_eq(weft_task_link(task, note, number(i), WEFT_ON_ANY | (i == 2 ? WEFT_LINK_RAW : 0), &ids[i]), 0);
@@ -305,7 +305,7 @@ Test(link, unlink_beside_the_end_is_one_or_the_other_T8)
         atomic_store(&open_gate, 0);
         atomic_store(&fired, 0);
         atomic_store(&begun, 0);
-        struct weft_task *task = spawn_in(runtime, at_gate, NULL);
+        struct weft_task *task = spawn_in(runtime, return_at_gate, NULL);
         for (int i = 0; i < 2; i++) {
             cr_assert_eq(weft_task_link(task, note, number(i), WEFT_ON_ANY | (round % 2 ? WEFT_LINK_RAW : 0), &ids[i]), 0);
         }
@@ -330,7 +330,7 @@ Test(link, made_beside_the_end_is_never_lost_T8)
         atomic_store(&open_gate, 0);
         atomic_store(&fired, 0);
         atomic_store(&begun, 0);
-        struct weft_task *task = spawn_in(runtime, at_gate, NULL);
+        struct weft_task *task = spawn_in(runtime, return_at_gate, NULL);
         cr_assert_eq(weft_task_link(task, note, number(0), WEFT_ON_ANY, NULL), 0);
         gate_open(&open_gate);
         for (int spin = round % 64; round % 2 == 0 && spin > 0; spin--) {
@@ -348,7 +348,7 @@ Test(link, made_beside_the_end_is_never_lost_T8)
 /* With every allocation refused between the link and the end. */
 Test(link, firing_needs_no_memory_T8)
 {
-    struct weft_task *task = spawn_in(runtime, at_gate, NULL);
+    struct weft_task *task = spawn_in(runtime, return_at_gate, NULL);
     cr_assert_eq(weft_task_link(task, note, number(0), WEFT_ON_ANY, NULL), 0);
     cr_assert_eq(weft_task_link(task, note, number(1), WEFT_ON_ANY | WEFT_LINK_RAW, NULL), 0);
     if (!memory_limit(0)) {
@@ -376,7 +376,7 @@ Test(link, firing_needs_no_memory_T8)
     settle(2);
 }
 
-static void do_nothing(struct weft_task *task, const struct weft_outcome *outcome, void *arg)
+static void note_nothing(struct weft_task *task, const struct weft_outcome *outcome, void *arg)
 {
     (void)task, (void)outcome, (void)arg;
     gate_open(&fired);
@@ -393,10 +393,29 @@ static void kill_myself(struct weft_task *task, const struct weft_outcome *outco
 
 Test(link, killed_one_does_not_stop_the_next_T8)
 {
-    struct weft_task *task = spawn_in(runtime, at_gate, NULL);
+    struct weft_task *task = spawn_in(runtime, return_at_gate, NULL);
     cr_assert_eq(weft_task_link(task, kill_myself, NULL, WEFT_ON_ANY, NULL), 0);
-    cr_assert_eq(weft_task_link(task, do_nothing, NULL, WEFT_ON_ANY, NULL), 0);
+    cr_assert_eq(weft_task_link(task, note_nothing, NULL, WEFT_ON_ANY, NULL), 0);
     gate_open(&open_gate);
     settle(2);
     weft_task_release(task);
+}
+
+/* Nobody has a handle, nobody joins, no option was given: its end is the short one, until its finish hook makes a link. */
+static void link_in_hook(struct weft_task *task, void *ctx)
+{
+    if (atomic_fetch_add((_Atomic int *)ctx, 1) == 0 && weft_task_link(task, note, number(0), WEFT_ON_ANY, NULL) != 0) {
+        abort();
+    }
+}
+
+Test(link, made_by_the_finish_hook_of_a_task_without_a_handle_fires_T8)
+{
+    static _Atomic int hooked;
+    const struct weft_task_hooks hooks = { .finish = link_in_hook, .ctx = &hooked };
+    struct weft_runtime *hooking = runtime_of(WEFT_OPTIONS(weft_runtime_options, .workers = 1, .task_hooks = &hooks));
+    cr_assert_eq(weft_task_spawn(hooking, do_nothing, NULL, NULL, NULL), 0);
+    cr_assert_eq(weft_runtime_join(hooking, WEFT_FOREVER), 0);
+    cr_assert_eq(atomic_load(&fired), 1);
+    cr_assert_eq(weft_runtime_destroy(hooking), 0);
 }

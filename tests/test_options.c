@@ -7,7 +7,6 @@
 #include "tasks.h"
 
 static struct weft_runtime *runtime;
-static _Atomic int begun, open_gate;
 static int freed;
 
 static void setup(void) { runtime = runtime_with(2); }
@@ -16,20 +15,6 @@ static void teardown(void) { (void)weft_runtime_destroy(runtime); }
 TestSuite(options, .init = setup, .fini = teardown);
 
 static void count_free(void *arg) { ++*(int *)arg; }
-
-static int do_nothing(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    return 0;
-}
-
-static int at_gate(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    gate_wait(&open_gate, 1);
-    return 0;
-}
 
 static int item(void *ctx, size_t index, const void *in, void *out)
 {

@@ -22,8 +22,6 @@ const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) { return "die_after_fork=0"; }
 #endif
 
-static bool died_by(struct child child, int signal) { return WIFSIGNALED(child.status) && WTERMSIG(child.status) == signal; }
-
 /* ---- The message ---- */
 
 static void die_named(void)
@@ -43,17 +41,17 @@ static void die_with_a_long_name(void)
 Test(overflow, message_names_task_size_and_option_H18)
 {
     struct child child = child_run(die_named);
-    cr_assert(died_by(child, SIGSEGV));
+    cr_assert(child_died_by(&child, SIGSEGV));
     cr_assert_str_eq(
         child.text,
         "weft: stack overflow in task \"resize\": its stack of 65536 bytes is full; raise weft_task_options.stack_size\n");
     child = child_run(die_unnamed);
-    cr_assert(died_by(child, SIGSEGV));
+    cr_assert(child_died_by(&child, SIGSEGV));
     cr_assert_str_eq(
         child.text,
         "weft: stack overflow in an unnamed task: its stack of 1048576 bytes is full; raise weft_runtime_options.stack_size\n");
     child = child_run(die_with_a_long_name);
-    cr_assert(died_by(child, SIGSEGV));
+    cr_assert(child_died_by(&child, SIGSEGV));
     cr_assert_not_null(
         strstr(child.text, "nnn\": its stack of 18446744073709551615 bytes is full; raise weft_runtime_options.stack_size\n"));
 }
@@ -129,7 +127,7 @@ static void check_overflow(void (*function)(void))
     (void)snprintf(expected, sizeof(expected),
                    "weft: stack overflow in task \"deep\": its stack of %zu bytes is full; raise weft_runtime_options.stack_size\n",
                    128 * KIB * WEFT_STACK_FACTOR);
-    cr_assert(died_by(child, SIGSEGV), "status %x, %s", (unsigned)child.status, child.text);
+    cr_assert(child_died_by(&child, SIGSEGV), "status %x, %s", (unsigned)child.status, child.text);
     cr_assert_str_eq(child.text, expected);
 }
 
@@ -293,15 +291,15 @@ static void killed_ignored(void)
 Test(overflow, default_action_ends_the_process_silently_H18)
 {
     struct child child = child_run(fault_by_default);
-    cr_assert(died_by(child, SIGSEGV));
+    cr_assert(child_died_by(&child, SIGSEGV));
     cr_assert_str_empty(child.text);
     child = child_run(fault_ignored);
-    cr_assert(died_by(child, SIGSEGV), "a fault cannot be ignored");
+    cr_assert(child_died_by(&child, SIGSEGV), "a fault cannot be ignored");
     child = child_run(killed_by_default);
-    cr_assert(died_by(child, SIGSEGV));
+    cr_assert(child_died_by(&child, SIGSEGV));
     cr_assert_str_empty(child.text);
     child = child_run(bus_error_by_default);
-    cr_assert(died_by(child, SIGBUS));
+    cr_assert(child_died_by(&child, SIGBUS));
     child = child_run(killed_ignored);
     cr_assert(WIFEXITED(child.status) && WEXITSTATUS(child.status) == 42, "one that was sent can");
 }
@@ -318,7 +316,7 @@ static void install_twice(void)
 Test(overflow, second_install_changes_nothing)
 {
     struct child child = child_run(install_twice);
-    cr_assert(died_by(child, SIGSEGV));
+    cr_assert(child_died_by(&child, SIGSEGV));
     cr_assert_not_null(strstr(child.text, "its stack of 1 bytes is full"));
 }
 

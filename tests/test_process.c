@@ -12,41 +12,7 @@
 #include "sanitize.h"
 #include "tasks.h"
 
-#if WEFT_TSAN
-/* The children start threads. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "die_after_fork=0"; }
-#endif
-
 static struct weft_runtime *runtime;
-static _Atomic int begun;
-
-static int do_nothing(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    return 0;
-}
-
-static int block(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    return weft_sleep_until(WEFT_FOREVER);
-}
-
-static bool died_by(const struct child *child, int signal)
-{
-    return WIFSIGNALED(child->status) && WTERMSIG(child->status) == signal;
-}
-
-/* In a child process: what is not so is said on standard error, and ends it. */
-#define must(condition)                                                           \
-    do {                                                                          \
-        if (!(condition)) {                                                       \
-            (void)fprintf(stderr, "line %d: not so: %s\n", __LINE__, #condition); \
-            _exit(1);                                                             \
-        }                                                                         \
-    } while (0)
 
 static void note_element(struct weft_task *task, const struct weft_outcome *outcome, void *arg)
 {
@@ -131,11 +97,11 @@ static void be_the_child(void)
     must(weft_imap_destroy(imap) == -EPERM);
 
     must(weft_task_spawn(NULL, do_nothing, NULL, NULL, &task) == 0); /* a new default */
-    wait_until(weft_task_finished(task)); /* a task's own child cannot block: the workers of its fiber are not there */
+    until(weft_task_finished(task)); /* a task's own child cannot block: the workers of its fiber are not there */
     weft_task_release(task);
     struct weft_runtime *made = runtime_with(2);
     must(weft_task_spawn(made, do_nothing, NULL, NULL, &task) == 0);
-    wait_until(weft_task_finished(task));
+    until(weft_task_finished(task));
     weft_task_release(task);
     must(weft_runtime_destroy(made) == 0);
 }
@@ -186,6 +152,56 @@ Test(process, fork_in_a_task_gives_the_same_child_R6_H39)
     prepare_family();
     cr_assert_eq(run_in(runtime, fork_in_a_task, NULL), 0);
     end_family();
+}
+
+/* Other threads are making and giving back stacks, with the locks of their shelves held for much of the time: in the child nobody is
+ * there to give those back. */
+static _Atomic int churn_ends;
+
+static void *churn(void *arg)
+{
+    (void)arg;
+    while (atomic_load(&churn_ends) == 0) {
+        struct weft_runtime *made = runtime_with(1);
+        struct weft_task *tasks[24];
+        for (int i = 0; i < 24; i++) {
+            must(weft_task_create(made, do_nothing, NULL, WEFT_OPTIONS(weft_task_options, .stack_size = 300000), &tasks[i]) == 0);
+        }
+        gate_open(&begun);
+        weft_tasks_release(tasks, 24);
+        must(weft_runtime_destroy(made) == 0);
+    }
+    return NULL;
+}
+
+static void use_stacks(void)
+{
+    (void)alarm(20);
+    struct weft_runtime *made = runtime_with(1);
+    struct weft_task *task;
+    must(weft_task_spawn(made, do_nothing, NULL, WEFT_OPTIONS(weft_task_options, .stack_size = 300000), &task) == 0);
+    until(weft_task_finished(task));
+    weft_task_release(task);
+    must(weft_runtime_destroy(made) == 0);
+}
+
+Test(process, fork_beside_threads_that_hold_locks_R6_H39, .timeout = 120)
+{
+    enum { CHURNERS = 2 };
+    const int forks = WEFT_TSAN || WEFT_ASAN ? 20 : 60;
+    pthread_t churners[CHURNERS];
+    for (int i = 0; i < CHURNERS; i++) {
+        cr_assert_eq(pthread_create(&churners[i], NULL, churn, NULL), 0);
+    }
+    gate_wait(&begun, CHURNERS);
+    for (int i = 0; i < forks; i++) {
+        struct child child = child_run(use_stacks);
+        cr_assert_eq(child.status, 0, "fork %d: status %x: %s", i, (unsigned)child.status, child.text);
+    }
+    gate_open(&churn_ends);
+    for (int i = 0; i < CHURNERS; i++) {
+        (void)pthread_join(churners[i], NULL);
+    }
 }
 
 /* ---- The end of the process ---- */
@@ -250,7 +266,7 @@ static void leave_by_pthread_exit(void)
 Test(process, pthread_exit_in_a_task_is_named_and_aborts_H41)
 {
     struct child child = child_run(leave_by_pthread_exit);
-    cr_assert(died_by(&child, SIGABRT), "status %x: %s", (unsigned)child.status, child.text);
+    cr_assert(child_died_by(&child, SIGABRT), "status %x: %s", (unsigned)child.status, child.text);
     cr_assert_not_null(strstr(child.text, "weft: "), "%s", child.text);
     cr_assert_not_null(strstr(child.text, "pthread_exit"), "%s", child.text);
 }
@@ -291,11 +307,11 @@ static void overflow_a_stack_of_its_own(void)
 Test(process, overflow_names_the_task_its_stack_and_the_option_R8_H18)
 {
     struct child child = child_run(overflow_a_default_stack);
-    cr_assert(died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
+    cr_assert(child_died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
     cr_assert_not_null(strstr(child.text, "weft: stack overflow in an unnamed task: its stack of "), "%s", child.text);
     cr_assert_not_null(strstr(child.text, "raise weft_runtime_options.stack_size\n"), "%s", child.text);
     child = child_run(overflow_a_stack_of_its_own);
-    cr_assert(died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
+    cr_assert(child_died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
     cr_assert_not_null(strstr(child.text, "weft: stack overflow in task \"deep\": its stack of 2"), "%s", child.text);
     cr_assert_not_null(strstr(child.text, "raise weft_task_options.stack_size\n"), "%s", child.text);
 }
@@ -331,7 +347,7 @@ static void overflow_at_once(void)
 Test(process, a_frame_of_128_kib_is_an_overflow_too_R8_H17)
 {
     struct child child = child_run(overflow_at_once);
-    cr_assert(died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
+    cr_assert(child_died_by(&child, SIGSEGV), "status %x: %s", (unsigned)child.status, child.text);
     cr_assert_not_null(strstr(child.text, "weft: stack overflow in an unnamed task: its stack of "), "%s", child.text);
 }
 #endif

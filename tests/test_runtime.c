@@ -13,37 +13,7 @@
 #include "sanitize.h"
 #include "tasks.h"
 
-#if WEFT_TSAN
-/* The children start threads. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "die_after_fork=0"; }
-#endif
-
-static _Atomic int begun, open_gate, ended, hooked[3];
-
-static int do_nothing(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    return 0;
-}
-
-static int at_gate(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    gate_wait(&open_gate, 1);
-    gate_open(&ended);
-    return 0;
-}
-
-static int block(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    return weft_sleep_until(WEFT_FOREVER);
-}
-
-static struct weft_runtime *runtime_here(void) { return runtime_with(weft_test_workers()); }
+static _Atomic int hooked[3];
 
 /* ---- R1 ---- */
 
@@ -68,7 +38,7 @@ static int spawn_with_null(void *arg, void **value)
 
 Test(runtime, null_is_the_callers_own_else_the_default_R1)
 {
-    struct weft_runtime *runtime = runtime_here();
+    struct weft_runtime *runtime = runtime_make();
     cr_assert_null(weft_runtime_current());
     cr_assert_eq(weft_worker_index(), UINT_MAX);
     cr_assert_eq(run_in(runtime, spawn_with_null, runtime), 0);
@@ -105,7 +75,7 @@ Test(runtime, default_starts_at_first_use_and_destroy_joins_every_worker_R1_R4)
     struct weft_runtime *runtime = weft_runtime_default();
     cr_assert_eq(threads(), before + (int)weft_runtime_workers(runtime));
     cr_assert_eq(weft_runtime_destroy(runtime), 0);
-    wait_until(threads() == before); /* the kernel takes a joined thread off its list a moment later */
+    until(threads() == before); /* the kernel takes a joined thread off its list a moment later */
 }
 
 Test(runtime, many_live_side_by_side_and_ending_one_disturbs_no_other_R1)
@@ -114,7 +84,7 @@ Test(runtime, many_live_side_by_side_and_ending_one_disturbs_no_other_R1)
     struct weft_runtime *runtimes[MANY];
     struct weft_task *blocked[MANY];
     for (int i = 0; i < MANY; i++) {
-        runtimes[i] = runtime_here();
+        runtimes[i] = runtime_make();
         blocked[i] = spawn_in(runtimes[i], block, NULL);
     }
     gate_wait(&begun, MANY);
@@ -139,7 +109,7 @@ static int join_in_the_other(void *arg, void **value)
 
 Test(runtime, tasks_wait_for_tasks_of_another_R1_E7)
 {
-    struct weft_runtime *one = runtime_here(), *two = runtime_here();
+    struct weft_runtime *one = runtime_make(), *two = runtime_make();
     struct weft_task *target = spawn_in(two, at_gate, NULL), *joiner = spawn_in(one, join_in_the_other, target);
     gate_wait(&begun, 1);
     cr_assert_not(weft_task_finished(joiner));
@@ -350,16 +320,9 @@ Test(runtime, task_hooks_are_called_once_each_R10)
     }
 }
 
-static struct weft_runtime_stats stats_of(struct weft_runtime *runtime)
-{
-    struct weft_runtime_stats stats = { .struct_size = sizeof stats };
-    cr_assert_eq(weft_runtime_read_stats(runtime, &stats), 0);
-    return stats;
-}
-
 Test(runtime, stats_count_each_task_once_R10)
 {
-    struct weft_runtime *runtime = runtime_here();
+    struct weft_runtime *runtime = runtime_make();
     run_twenty(runtime, NULL);
     struct weft_runtime_stats stats = stats_of(runtime);
     cr_assert_eq(stats.workers, weft_runtime_workers(runtime));
@@ -379,7 +342,7 @@ Test(runtime, stats_count_each_task_once_R10)
         tasks[i] = spawn_in(runtime, block, NULL);
     }
     gate_wait(&begun, 5);
-    wait_until(stats_of(runtime).blocked == 5);
+    until(stats_of(runtime).blocked == 5);
     cr_assert_eq(stats_of(runtime).spawned, 25);
     cr_assert_eq(stats_of(runtime).finished, 20);
     cr_assert_eq(weft_runtime_kill(runtime, 0), 0);

@@ -6,36 +6,13 @@
 #include "tasks.h"
 
 static struct weft_runtime *runtime;
-static _Atomic int begun, open_gate, ended;
 static int freed, result;
 
-static void setup(void) { runtime = runtime_with(weft_test_workers()); }
+static void setup(void) { runtime = runtime_make(); }
 
 TestSuite(runtime_end, .init = setup);
 
 static void count_free(void *arg) { ++*(int *)arg; }
-
-static int do_nothing(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    return 0;
-}
-
-static int at_gate(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    gate_wait(&open_gate, 1);
-    gate_open(&ended);
-    return 0;
-}
-
-static int block(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    return weft_sleep_until(WEFT_FOREVER);
-}
 
 static void note(struct weft_task *task, const struct weft_outcome *outcome, void *arg)
 {
@@ -172,7 +149,7 @@ static int go_on_during_destroy(void *arg, void **value)
 {
     (void)arg, (void)value;
     gate_open(&begun);
-    wait_until(weft_task_finished(unstarted));
+    until(weft_task_finished(unstarted));
     struct weft_task *child, *idle;
     CHECK(weft_task_spawn(NULL, spawn_children, (void *)2, NULL, &child) == 0);
     CHECK(weft_task_join(child, WEFT_FOREVER) == 0);
@@ -196,7 +173,7 @@ Test(runtime_end, destroy_lets_running_tasks_end_cancels_unstarted_ones_and_refu
     struct weft_task *running = spawn_in(runtime, go_on_during_destroy, NULL), *task = NULL;
     gate_wait(&begun, 1);
     cr_assert_eq(pthread_create(&destroyer, NULL, destroy_it, runtime), 0);
-    wait_until(weft_task_finished(unstarted));
+    until(weft_task_finished(unstarted));
     struct weft_outcome outcome;
     cr_assert_eq(weft_task_get(unstarted, WEFT_NOWAIT, &outcome), 0);
     cr_assert_eq(outcome.status, WEFT_CANCELLED);
@@ -250,7 +227,7 @@ Test(runtime_end, spawn_beside_destroy_is_refused_or_ends_R4)
         for (int i = 0; i < 2; i++) {
             cr_assert_eq(pthread_create(&spawners[i], NULL, spawn_until_refused, victim), 0);
         }
-        wait_until(atomic_load(&accepted) > before + 10 * (round % 5));
+        until(atomic_load(&accepted) > before + 10 * (round % 5));
         /* Whoever spawns must not outlive the runtime's memory: a handle keeps it. */
         struct weft_task *keeper = NULL;
         cr_assert_eq(weft_task_create(victim, do_nothing, NULL, NULL, &keeper), 0);
@@ -263,6 +240,83 @@ Test(runtime_end, spawn_beside_destroy_is_refused_or_ends_R4)
         cr_assert_eq(atomic_load(&accepted), atomic_load(&freed_now), "round %d", round);
     }
     cr_assert_eq(weft_runtime_destroy(runtime), 0);
+}
+
+/* Made while the runtime ends: from outside it is refused and changes nothing, from a task of it it fires; also those of a task that
+ * nobody will ever start, before destroy returns. */
+static struct weft_task *left_behind;
+static _Atomic int outside_tried;
+
+static int link_during_destroy(void *arg, void **value)
+{
+    (void)arg, (void)value;
+    gate_open(&begun);
+    until(weft_task_finished(unstarted));
+    CHECK(weft_task_create(NULL, do_nothing, NULL, NULL, &left_behind) == 0);
+    CHECK(weft_task_link(left_behind, note, NULL, WEFT_ON_CANCELLED, NULL) == 0);
+    CHECK(weft_task_link(left_behind, note, NULL, WEFT_ON_CANCELLED | WEFT_LINK_RAW, NULL) == 0);
+    CHECK(weft_task_link(unstarted, note, NULL, WEFT_ON_CANCELLED, NULL) == 0);
+    gate_wait(&outside_tried, 1);
+    return 0;
+}
+
+Test(runtime_end, a_link_fires_before_destroy_returns_or_is_refused_R5_T8)
+{
+    pthread_t destroyer;
+    void *rc;
+    cr_assert_eq(weft_task_create(runtime, at_gate, NULL, NULL, &unstarted), 0);
+    struct weft_task *running = spawn_in(runtime, link_during_destroy, NULL);
+    gate_wait(&begun, 1);
+    cr_assert_eq(pthread_create(&destroyer, NULL, destroy_it, runtime), 0);
+    until(weft_task_finished(unstarted));
+    uint64_t id = 7;
+    cr_assert_eq(weft_task_link(running, note, NULL, WEFT_ON_ANY, &id), -ESHUTDOWN);
+    cr_assert_eq(weft_task_link(unstarted, note, NULL, WEFT_ON_ANY, &id), -ESHUTDOWN);
+    cr_assert_eq(id, 7);
+    gate_open(&outside_tried);
+    (void)pthread_join(destroyer, &rc);
+    cr_assert_eq((intptr_t)rc, 0);
+    cr_assert_eq(atomic_load(&ended), 3, "each once, and none of those that were refused");
+    cr_assert_eq(finish_task(running).error, 0);
+    cr_assert_eq(finish_task(left_behind).status, WEFT_CANCELLED);
+    weft_task_release(unstarted);
+}
+
+/* A map that a thread outside has called is work of the runtime, also if only that thread works on it. */
+static int item_at_gate(void *ctx, size_t index, const void *in, void *out)
+{
+    (void)ctx, (void)index, (void)in, (void)out;
+    return at_gate(NULL, NULL);
+}
+
+static void *map_outside(void *group)
+{
+    return (void *)(intptr_t)weft_group_map(group, item_at_gate, NULL, 1, NULL, 0, NULL, 0, NULL);
+}
+
+Test(runtime_end, destroy_waits_for_a_map_that_was_called_from_outside_R4)
+{
+    pthread_t mapper, destroyer;
+    void *rc;
+    struct weft_group *group;
+    struct weft_task *task;
+    cr_assert_eq(weft_group_create(runtime, NULL, &group), 0);
+    cr_assert_eq(pthread_create(&mapper, NULL, map_outside, group), 0);
+    gate_wait(&begun, 1);
+    cr_assert_eq(weft_runtime_join(runtime, WEFT_NOWAIT), -ETIMEDOUT);
+    cr_assert_eq(weft_task_create(runtime, do_nothing, NULL, NULL, &unstarted), 0);
+    cr_assert_eq(pthread_create(&destroyer, NULL, destroy_it, runtime), 0);
+    until(weft_task_finished(unstarted));
+    cr_assert_eq(weft_task_spawn(runtime, do_nothing, NULL, NULL, &task), -ESHUTDOWN);
+    cr_assert_eq(weft_runtime_join(runtime, WEFT_NOWAIT), -ETIMEDOUT, "it has not ended, nor is it quiet");
+    gate_open(&open_gate);
+    (void)pthread_join(mapper, &rc);
+    cr_assert_eq((intptr_t)rc, 0);
+    (void)pthread_join(destroyer, &rc);
+    cr_assert_eq((intptr_t)rc, 0);
+    cr_assert_eq(atomic_load(&ended), 1);
+    weft_task_release(unstarted);
+    cr_assert_eq(weft_group_destroy(group), 0);
 }
 
 /* ---- R5: what outlives it ---- */

@@ -3,22 +3,16 @@
 #include "testing.h"
 
 #include "sanitize.h"
+#include "scheduler.h"
 #include "tasks.h"
 
 static struct weft_runtime *runtime;
-static _Atomic int begun, ended, stuck, open_gate;
-
-static struct weft_runtime_stats stats_of(struct weft_runtime *of)
-{
-    struct weft_runtime_stats stats = { .struct_size = sizeof stats };
-    cr_assert_eq(weft_runtime_read_stats(of, &stats), 0);
-    return stats;
-}
+static _Atomic int stuck;
 
 /* A worker that is stuck: it neither yields nor blocks until the counter has come to `value`; a minute at most. */
 static bool spin_until(_Atomic int *counter, int value)
 {
-    int64_t deadline = weft_after(GATE_PATIENCE);
+    int64_t deadline = weft_after(PATIENCE);
     gate_open(&stuck);
     while (atomic_load(counter) < value && weft_now() < deadline) {
     }
@@ -95,7 +89,7 @@ static int yield_to_the_stuck(void *arg, void **value)
     struct weft_task *task;
     int one = 1;
     CHECK(weft_task_spawn(NULL, be_stuck, &one, NULL, &task) == 0);
-    wait_until(atomic_load(&stuck) == 1); /* by yielding: it may begin on this very worker */
+    until(atomic_load(&stuck) == 1); /* by yielding: it may begin on this very worker */
     gate_open(&ended);
     CHECK(weft_task_join(task, WEFT_FOREVER) == 0);
     weft_task_release(task);
@@ -193,7 +187,7 @@ Test(scheduler, newest_first_starves_nobody_outside_H32)
     cr_assert_eq(weft_task_spawn(runtime, replace_myself, NULL, NULL, NULL), 0);
     gate_wait(&begun, 100);
     struct weft_task *task = spawn_in(runtime, open_it, NULL);
-    cr_assert_eq(weft_task_join(task, weft_after(GATE_PATIENCE)), 0);
+    cr_assert_eq(weft_task_join(task, weft_after(PATIENCE)), 0);
     weft_task_release(task);
     cr_assert_eq(weft_runtime_destroy(runtime), 0);
 }
@@ -210,7 +204,7 @@ Test(scheduler, newest_first_starves_not_the_oldest_H32)
 {
     runtime = runtime_with(1);
     cr_assert_eq(weft_task_spawn(runtime, bury_one, NULL, NULL, NULL), 0);
-    cr_assert_eq(weft_runtime_join(runtime, weft_after(GATE_PATIENCE)), 0);
+    cr_assert_eq(weft_runtime_join(runtime, weft_after(PATIENCE)), 0);
     cr_assert_lt(atomic_load(&begun), 1000, "one turn of 61 is for the oldest");
     cr_assert_eq(weft_runtime_destroy(runtime), 0);
 }
@@ -247,12 +241,12 @@ Test(scheduler, who_yields_lets_tasks_fibers_and_timers_run_H32)
     gate_wait(&begun, 3);
     gate_wait(&turns[0], 1000);
     gate_wait(&turns[1], 1000);
-    cr_assert_eq(weft_task_kill(blocked, 0, weft_after(GATE_PATIENCE)), 0, "a fiber woken from outside");
+    cr_assert_eq(weft_task_kill(blocked, 0, weft_after(PATIENCE)), 0, "a fiber woken from outside");
     weft_task_release(blocked);
     struct weft_task *late;
     cr_assert_eq(weft_task_create(runtime, open_it, NULL, NULL, &late), 0);
     cr_assert_eq(weft_task_start_at(late, weft_after(WEFT_MSEC)), 0);
-    cr_assert_eq(weft_task_join(late, weft_after(GATE_PATIENCE)), 0, "a timer, and a task from outside");
+    cr_assert_eq(weft_task_join(late, weft_after(PATIENCE)), 0, "a timer, and a task from outside");
     weft_task_release(late);
     cr_assert_eq(finish_task(both).error, 0);
     int difference = atomic_load(&turns[0]) - atomic_load(&turns[1]);
@@ -281,7 +275,7 @@ static void count_free(void *arg) { ++*(int *)arg; }
 static int spawn_until_full(struct weft_runtime *of)
 {
     int accepted = 0, rc = 0;
-    int64_t deadline = weft_after(GATE_PATIENCE);
+    int64_t deadline = weft_after(PATIENCE);
     while (rc == 0 && weft_now() < deadline) {
         rc = weft_task_spawn(of, block_twice, key, NULL, NULL);
         accepted += rc == 0;
@@ -310,7 +304,7 @@ Test(scheduler, few_stacks_waits_never_fail_and_spawn_gives_enomem_R7_H16)
         cr_assert_eq(freed, 0);
         cr_assert_eq(stats_of(of).spawned, (uint64_t)accepted, "nothing is half counted");
         cr_assert_eq(weft_task_start(key), 0);
-        cr_assert_eq(weft_runtime_join(of, weft_after(GATE_PATIENCE)), 0);
+        cr_assert_eq(weft_runtime_join(of, weft_after(PATIENCE)), 0);
         cr_assert_eq(atomic_load(&ended), accepted + 1, "the key counts, too");
         cr_assert_eq(stats_of(of).failed, 0, "no wait failed");
         cr_assert_eq(run_in(of, count, NULL), 0, "there are stacks again");
@@ -335,4 +329,59 @@ Test(scheduler, task_with_a_stack_of_its_own_that_is_not_there_is_enomem_R7)
     cr_assert_eq(weft_task_spawn(of, count, &freed, own, &second), 0, "its stack came back");
     cr_assert_eq(finish_task(second).status, WEFT_OK);
     cr_assert_eq(weft_runtime_destroy(of), 0);
+}
+
+/* ---- H29: a stack that waits is nobody else's ---- */
+
+static struct weft_fiber *holder;
+static _Atomic int held, intruders, passed_by;
+
+/* What holds a lock and waits must not find others on top of it: they might want that lock. */
+static int look_beneath(void *arg, void **value)
+{
+    (void)arg, (void)value;
+    if (weft_worker_self()->current == holder && atomic_load(&held) != 0) {
+        gate_open(&intruders);
+    }
+    gate_open(&passed_by);
+    return 0;
+}
+
+static int hold_and_wait(void *arg, void **value)
+{
+    (void)value;
+    enum { OTHERS = 20 };
+    struct weft_task *others[OTHERS];
+    struct weft_group *group = arg;
+    holder = weft_worker_self()->current;
+    gate_open(&held);
+    for (int round = 0; round < 3; round++) {
+        int before = atomic_load(&passed_by);
+        for (int i = 0; i < OTHERS; i++) {
+            CHECK(weft_task_spawn(NULL, look_beneath, NULL, NULL, &others[i]) == 0);
+            CHECK(weft_group_spawn(group, look_beneath, NULL, NULL) == 0);
+        }
+        switch (round) {
+        case 0: CHECK(weft_task_join(others[0], WEFT_FOREVER) == 0); break;
+        case 1: CHECK(weft_sleep_until(weft_after(WEFT_MSEC)) == 0); break;
+        default: break;
+        }
+        CHECK(weft_tasks_wait(others, OTHERS, OTHERS, WEFT_FOREVER) == OTHERS);
+        CHECK(weft_group_join(group, WEFT_FOREVER) == 0);
+        CHECK(atomic_load(&passed_by) == before + 2 * OTHERS);
+        weft_tasks_release(others, OTHERS);
+    }
+    atomic_store(&held, 0);
+    return 0;
+}
+
+Test(scheduler, nothing_else_runs_on_a_stack_that_waits_H29)
+{
+    struct weft_group *group;
+    runtime = runtime_with(1);
+    cr_assert_eq(weft_group_create(runtime, NULL, &group), 0);
+    cr_assert_eq(run_in(runtime, hold_and_wait, group), 0);
+    cr_assert_eq(atomic_load(&intruders), 0);
+    cr_assert_eq(weft_group_destroy(group), 0);
+    cr_assert_eq(weft_runtime_destroy(runtime), 0);
 }

@@ -5,9 +5,8 @@
 
 static struct weft_runtime *runtime;
 static int freed, result_freed, result; /* of the test that runs */
-static _Atomic int begun, open_gate, ended;
 
-static void setup(void) { runtime = runtime_with(weft_test_workers()); }
+static void setup(void) { runtime = runtime_make(); }
 static void teardown(void) { (void)weft_runtime_destroy(runtime); }
 
 TestSuite(task, .init = setup, .fini = teardown);
@@ -28,17 +27,8 @@ static int return_arg(void *arg, void **value)
     return *(int *)arg;
 }
 
-static int wait_at_gate(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    gate_wait(&open_gate, 1);
-    gate_open(&ended);
-    return 0;
-}
-
 /* Blocks until it is killed; returns what `arg` says, or what the wait said. */
-static int block(void *arg, void **value)
+static int block_with_result(void *arg, void **value)
 {
     *value = &result;
     gate_open(&begun);
@@ -50,7 +40,7 @@ static int block(void *arg, void **value)
 
 Test(task, null_out_detaches_T1)
 {
-    cr_assert_eq(weft_task_spawn(runtime, wait_at_gate, &freed, WEFT_OPTIONS(weft_task_options, .arg_free = count_free), NULL), 0);
+    cr_assert_eq(weft_task_spawn(runtime, at_gate, &freed, WEFT_OPTIONS(weft_task_options, .arg_free = count_free), NULL), 0);
     gate_open(&open_gate);
     cr_assert_eq(weft_runtime_join(runtime, WEFT_FOREVER), 0);
     cr_assert_eq(atomic_load(&ended), 1);
@@ -60,7 +50,7 @@ Test(task, null_out_detaches_T1)
 Test(task, created_task_is_new_until_it_is_started_T1)
 {
     struct weft_task *task;
-    cr_assert_eq(weft_task_create(runtime, wait_at_gate, NULL, NULL, &task), 0);
+    cr_assert_eq(weft_task_create(runtime, at_gate, NULL, NULL, &task), 0);
     cr_assert_eq(weft_runtime_join(runtime, WEFT_FOREVER), 0, "it is not the runtime's business yet");
     cr_assert_eq(weft_task_join(task, WEFT_NOWAIT), -ETIMEDOUT);
     cr_assert_eq(atomic_load(&begun), 0);
@@ -76,7 +66,7 @@ Test(task, created_task_is_new_until_it_is_started_T1)
 Test(task, create_wants_a_place_for_the_handle_and_a_function_T1)
 {
     struct weft_task *task = (struct weft_task *)&freed;
-    cr_assert_eq(weft_task_create(runtime, wait_at_gate, NULL, NULL, NULL), -EINVAL);
+    cr_assert_eq(weft_task_create(runtime, at_gate, NULL, NULL, NULL), -EINVAL);
     cr_assert_eq(weft_task_create(runtime, NULL, NULL, NULL, &task), -EINVAL);
     cr_assert_null(task);
     cr_assert_eq(weft_task_spawn(runtime, NULL, NULL, NULL, NULL), -EINVAL);
@@ -140,8 +130,8 @@ Test(task, name_is_copied_or_null)
 {
     char name[] = "first";
     struct weft_task *named, *unnamed;
-    cr_assert_eq(weft_task_create(runtime, wait_at_gate, NULL, WEFT_OPTIONS(weft_task_options, .name = name), &named), 0);
-    cr_assert_eq(weft_task_create(runtime, wait_at_gate, NULL, NULL, &unnamed), 0);
+    cr_assert_eq(weft_task_create(runtime, at_gate, NULL, WEFT_OPTIONS(weft_task_options, .name = name), &named), 0);
+    cr_assert_eq(weft_task_create(runtime, at_gate, NULL, NULL, &unnamed), 0);
     memset(name, 'x', sizeof name - 1);
     cr_assert_str_eq(weft_task_name(named), "first");
     cr_assert_null(weft_task_name(unnamed));
@@ -174,7 +164,7 @@ Test(task, outcome_says_what_the_function_returned_T2)
 static struct weft_outcome outcome_of_killed(int reason, int *returns)
 {
     atomic_store(&begun, 0);
-    struct weft_task *task = spawn_in(runtime, block, returns);
+    struct weft_task *task = spawn_in(runtime, block_with_result, returns);
     gate_wait(&begun, 1);
     cr_assert_eq(weft_task_kill(task, reason, WEFT_NOWAIT), 0);
     return finish_task(task);
@@ -219,7 +209,7 @@ Test(task, arg_is_freed_once_whether_or_not_it_ran_T4)
     weft_task_release(task);
     cr_assert_eq(freed, 1);
 
-    cr_assert_eq(weft_task_create(runtime, wait_at_gate, &freed, options, &task), 0);
+    cr_assert_eq(weft_task_create(runtime, at_gate, &freed, options, &task), 0);
     cr_assert_eq(weft_task_kill(task, 0, WEFT_NOWAIT), 0);
     cr_assert_eq(freed, 2);
     weft_task_release(task);
@@ -246,9 +236,9 @@ Test(task, last_release_of_an_unstarted_task_cancels_it_T4)
 {
     struct weft_task *task;
     struct weft_task_hooks hooks = { .finish = note_finish };
-    cr_assert_eq(weft_task_create(runtime, wait_at_gate, &freed,
-                                  WEFT_OPTIONS(weft_task_options, .arg_free = count_free, .hooks = &hooks), &task),
-                 0);
+    cr_assert_eq(
+        weft_task_create(runtime, at_gate, &freed, WEFT_OPTIONS(weft_task_options, .arg_free = count_free, .hooks = &hooks), &task),
+        0);
     cr_assert_eq(weft_task_link(task, note_outcome, NULL, WEFT_ON_ANY | WEFT_LINK_RAW, NULL), 0);
     weft_task_retain(task);
     weft_task_release(task);
@@ -306,8 +296,9 @@ Test(task, result_beside_an_error_is_freed_T5)
     cr_assert_eq(result_freed, 1);
 
     struct weft_task *task;
-    cr_assert_eq(weft_task_spawn(runtime, block, NULL, WEFT_OPTIONS(weft_task_options, .result_free = count_result_free), &task),
-                 0);
+    cr_assert_eq(
+        weft_task_spawn(runtime, block_with_result, NULL, WEFT_OPTIONS(weft_task_options, .result_free = count_result_free), &task),
+        0);
     gate_wait(&begun, 1);
     cr_assert_eq(weft_task_kill(task, 0, WEFT_FOREVER), 0);
     weft_task_release(task);
@@ -316,7 +307,7 @@ Test(task, result_beside_an_error_is_freed_T5)
 
 Test(task, take_of_an_unfinished_task_is_eagain_and_get_is_pending_T5)
 {
-    struct weft_task *task = spawn_in(runtime, wait_at_gate, NULL);
+    struct weft_task *task = spawn_in(runtime, at_gate, NULL);
     struct weft_outcome outcome = { WEFT_FAILED, -EIO, &result };
     void *value = &freed;
     cr_assert_eq(weft_task_take(task, &value), -EAGAIN);

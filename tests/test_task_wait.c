@@ -3,40 +3,19 @@
 
 #include <pthread.h>
 
+#include "task.h"
 #include "tasks.h"
 
 static struct weft_runtime *runtime;
 static int freed;
-static _Atomic int begun, open_gate, ended, bad;
+static _Atomic int bad;
 
-static void setup(void) { runtime = runtime_with(weft_test_workers()); }
+static void setup(void) { runtime = runtime_make(); }
 static void teardown(void) { (void)weft_runtime_destroy(runtime); }
 
 TestSuite(task_wait, .init = setup, .fini = teardown);
 
 static void count_free(void *arg) { ++*(int *)arg; }
-
-static int do_nothing(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    return 0;
-}
-
-static int wait_at_gate(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    gate_wait(&open_gate, 1);
-    gate_open(&ended);
-    return 0;
-}
-
-static int block(void *arg, void **value)
-{
-    (void)arg, (void)value;
-    gate_open(&begun);
-    return weft_sleep_until(WEFT_FOREVER);
-}
 
 static struct weft_task *created(weft_task_fn *fn, void *arg)
 {
@@ -57,7 +36,7 @@ static int watch(void *arg, void **value)
 {
     (void)value;
     struct member *member = arg;
-    wait_until(weft_task_finished(member->task));
+    until(weft_task_finished(member->task));
     CHECK(weft_group_len(member->pool) == 0);
     CHECK(weft_pool_free_count(member->pool) == 1);
     return 0;
@@ -99,7 +78,7 @@ Test(task_wait, whoever_sees_it_finished_sees_the_pool_without_it_T6)
     for (int round = 0; round < ROUNDS; round++) {
         struct weft_task *seen[3];
         atomic_store(&open_gate, 0);
-        cr_assert_eq(weft_group_spawn(member.pool, wait_at_gate, NULL, &member.task), 0);
+        cr_assert_eq(weft_group_spawn(member.pool, at_gate, NULL, &member.task), 0);
         cr_assert_eq(weft_task_link(member.task, look_from_link, &member, WEFT_ON_ANY, NULL), 0);
         cr_assert_eq(weft_task_link(member.task, look_from_link, &member, WEFT_ON_ANY | WEFT_LINK_RAW, NULL), 0);
         for (int i = 0; i < 3; i++) {
@@ -109,7 +88,7 @@ Test(task_wait, whoever_sees_it_finished_sees_the_pool_without_it_T6)
         for (int i = 0; i < 3; i++) {
             cr_assert_eq(finish_task(seen[i]).error, 0, "watcher %d in round %d", i, round);
         }
-        wait_until(atomic_load(&ended) + atomic_load(&bad) == 3 * (round + 1)); /* the task opens it, too */
+        until(atomic_load(&ended) + atomic_load(&bad) == 3 * (round + 1)); /* the task opens it, too */
         weft_task_release(member.task);
     }
     cr_assert_eq(atomic_load(&bad), 0);
@@ -120,7 +99,7 @@ Test(task_wait, whoever_sees_it_finished_sees_the_pool_without_it_T6)
 
 Test(task_wait, second_start_is_ealready_and_harmless_T7_H42)
 {
-    struct weft_task *task = created(wait_at_gate, NULL);
+    struct weft_task *task = created(at_gate, NULL);
     cr_assert_eq(weft_task_start(task), 0);
     cr_assert_eq(weft_task_start(task), -EALREADY);
     gate_wait(&begun, 1);
@@ -159,7 +138,7 @@ Test(task_wait, of_two_starts_at_once_one_wins_T7_H42)
         contested = created(do_nothing, NULL);
         gate_open(&contest);
         gate_open(weft_task_start(contested) == 0 ? &started_by : &bad);
-        wait_until(atomic_load(&started_by) + atomic_load(&bad) == 2 * n);
+        until(atomic_load(&started_by) + atomic_load(&bad) == 2 * n);
         cr_assert_eq(atomic_load(&started_by), n);
         cr_assert_eq(finish_task(contested).status, WEFT_OK);
     }
@@ -168,7 +147,7 @@ Test(task_wait, of_two_starts_at_once_one_wins_T7_H42)
 
 Test(task_wait, start_after_kill_is_ealready_T7)
 {
-    struct weft_task *task = created(wait_at_gate, NULL);
+    struct weft_task *task = created(at_gate, NULL);
     cr_assert_eq(weft_task_kill(task, 0, WEFT_NOWAIT), 0);
     cr_assert_eq(weft_task_start(task), -EALREADY);
     cr_assert_eq(weft_task_start_at(task, weft_after(WEFT_MSEC)), -EALREADY);
@@ -206,8 +185,7 @@ Test(task_wait, start_at_is_never_early_and_in_the_past_is_now_T7)
 Test(task_wait, task_that_waits_for_its_start_can_be_killed_T7)
 {
     struct weft_task *task;
-    cr_assert_eq(weft_task_create(runtime, wait_at_gate, &freed, WEFT_OPTIONS(weft_task_options, .arg_free = count_free), &task),
-                 0);
+    cr_assert_eq(weft_task_create(runtime, at_gate, &freed, WEFT_OPTIONS(weft_task_options, .arg_free = count_free), &task), 0);
     cr_assert_eq(weft_task_start_at(task, WEFT_FOREVER), 0);
     cr_assert_eq(weft_task_kill(task, -EOWNERDEAD, WEFT_NOWAIT), 0);
     cr_assert(weft_task_finished(task));
@@ -222,7 +200,7 @@ Test(task_wait, task_that_waits_for_its_start_can_be_killed_T7)
 
 Test(task_wait, tasks_wait_counts_what_is_finished_duplicates_too_T9)
 {
-    struct weft_task *done = created(do_nothing, NULL), *blocked = spawn_in(runtime, wait_at_gate, NULL);
+    struct weft_task *done = created(do_nothing, NULL), *blocked = spawn_in(runtime, at_gate, NULL);
     struct weft_task *tasks[] = { done, blocked, done };
     cr_assert_eq(weft_tasks_wait(tasks, 3, 0, WEFT_NOWAIT), 0);
     cr_assert_eq(weft_tasks_wait(NULL, 0, 0, WEFT_FOREVER), 0);
@@ -294,7 +272,7 @@ static int join_all(void *arg, void **value)
 Test(task_wait, any_number_may_join)
 {
     enum { JOINERS = 50 };
-    struct weft_task *task = spawn_in(runtime, wait_at_gate, NULL), *joiners[JOINERS];
+    struct weft_task *task = spawn_in(runtime, at_gate, NULL), *joiners[JOINERS];
     for (int i = 0; i < JOINERS; i++) {
         joiners[i] = spawn_in(runtime, join_all, task);
     }
@@ -325,7 +303,7 @@ Test(task_wait, deadline_kills_a_task_that_nobody_starts_T10)
 {
     struct weft_task *task;
     int64_t deadline = weft_after(3 * WEFT_MSEC);
-    cr_assert_eq(weft_task_create(runtime, wait_at_gate, &freed,
+    cr_assert_eq(weft_task_create(runtime, at_gate, &freed,
                                   WEFT_OPTIONS(weft_task_options, .deadline = deadline, .arg_free = count_free), &task),
                  0);
     struct weft_outcome outcome;
@@ -336,7 +314,7 @@ Test(task_wait, deadline_kills_a_task_that_nobody_starts_T10)
     cr_assert_eq(freed, 1);
     cr_assert_eq(weft_task_start(task), -EALREADY);
     weft_task_release(task);
-    cr_assert_eq(weft_task_create(runtime, wait_at_gate, NULL, WEFT_OPTIONS(weft_task_options, .deadline = 1), &task), 0);
+    cr_assert_eq(weft_task_create(runtime, at_gate, NULL, WEFT_OPTIONS(weft_task_options, .deadline = 1), &task), 0);
     outcome = finish_task(task);
     cr_assert_eq(outcome.error, -ETIMEDOUT, "long past");
     cr_assert_eq(atomic_load(&begun), 0);
@@ -365,3 +343,26 @@ static int join_myself(void *arg, void **value)
 }
 
 Test(task_wait, join_of_oneself_is_edeadlk_T11) { cr_assert_eq(run_in(runtime, join_myself, NULL), 0); }
+
+/* Ended by its own spawn hook: the deadline is armed for nobody, and must not be left behind. */
+static void kill_at_once(struct weft_task *task, void *ctx)
+{
+    if (weft_task_kill(task, 0, WEFT_NOWAIT) == 0) {
+        gate_open(ctx);
+    }
+}
+
+Test(task_wait, deadline_of_a_task_that_has_ended_already_is_not_left_armed_T10)
+{
+    const struct weft_task_hooks hooks = { .spawn = kill_at_once, .ctx = &begun };
+    const struct weft_task_options *options =
+        WEFT_OPTIONS(weft_task_options, .deadline = weft_after(3600 * WEFT_SEC), .hooks = &hooks);
+    struct weft_task *tasks[2];
+    cr_assert_eq(weft_task_spawn(runtime, do_nothing, NULL, options, &tasks[0]), 0);
+    cr_assert_eq(weft_task_create(runtime, do_nothing, NULL, options, &tasks[1]), 0);
+    cr_assert_eq(weft_task_spawn(runtime, do_nothing, NULL, options, NULL), 0);
+    cr_assert_eq(atomic_load(&begun), 3);
+    cr_assert_eq(finish_task(tasks[0]).status, WEFT_CANCELLED);
+    cr_assert_eq(finish_task(tasks[1]).status, WEFT_CANCELLED);
+    cr_assert_eq(a_load(&runtime->timers.earliest, SEQ_CST), OS_FOREVER, "armed on this thread, for the runtime");
+}

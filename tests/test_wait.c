@@ -9,7 +9,7 @@
 
 static struct weft_runtime *runtime;
 
-static void setup(void) { runtime = runtime_with(weft_test_workers()); }
+static void setup(void) { runtime = runtime_make(); }
 static void teardown(void) { (void)weft_runtime_destroy(runtime); }
 
 TestSuite(wait, .init = setup, .fini = teardown);
@@ -154,7 +154,7 @@ static void queue_up(void)
         } else {
             cr_assert_eq(pthread_create(&threads[i], NULL, take_a_place_on_a_thread, &numbers[i]), 0);
         }
-        wait_until(waiting(&shared) == (unsigned)i + 1);
+        until(waiting(&shared) == (unsigned)i + 1);
     }
 }
 
@@ -176,7 +176,7 @@ Test(wait, oldest_is_woken_first)
     queue_up();
     for (int i = 0; i < MANY; i++) {
         cr_assert_not(give(&shared));
-        wait_until(atomic_load(&places) == i + 1);
+        until(atomic_load(&places) == i + 1);
         cr_assert_eq(atomic_load(&order[i]), i);
     }
     see_them_off();
@@ -202,7 +202,7 @@ Test(wait, signal_to_one_that_has_left_goes_to_the_next_H23)
     weft_waitq_unlock(&shared.queue, tail);
     numbers[0] = 0;
     struct weft_task *task = spawn_in(runtime, take_a_place, &numbers[0]);
-    for (int64_t end = os_now() + GATE_PATIENCE; waiting(&shared) < 2 && os_now() < end;) { /* without a wait of its own */
+    for (int64_t end = os_now() + PATIENCE; waiting(&shared) < 2 && os_now() < end;) { /* without a wait of its own */
         os_thread_yield();
     }
     cr_assert(give(&shared));
@@ -219,7 +219,7 @@ Test(wait, kill_that_was_not_meant_does_not_end_a_wait_H45)
     numbers[0] = 0;
     struct weft_task *task = spawn_in(runtime, take_a_place, &numbers[0]);
     for (int i = 0; i < 100; i++) {
-        wait_until(waiting(&shared) == 1);
+        until(waiting(&shared) == 1);
         weft_scope_wake(&task->scope, -ECANCELED); /* no request: nothing is deliverable */
         struct weft_slot *slot = a_load(&task->scope.slot, ACQUIRE);
         uint64_t word = a_load(&slot->claim, SEQ_CST);
@@ -229,7 +229,7 @@ Test(wait, kill_that_was_not_meant_does_not_end_a_wait_H45)
         }
     }
     cr_assert_not(weft_task_finished(task));
-    wait_until(waiting(&shared) == 1);
+    until(waiting(&shared) == 1);
     (void)give(&shared);
     cr_assert_eq(finish_task(task).error, 0);
 }
@@ -246,10 +246,10 @@ static int be_late_and_killed(void *arg, void **value)
 Test(wait, kill_wins_over_a_timeout_E5)
 {
     struct weft_task *task = spawn_in(runtime, be_late_and_killed, NULL);
-    wait_until(waiting(&shared) == 1);
+    until(waiting(&shared) == 1);
     struct weft_slot *slot = a_load(&task->scope.slot, ACQUIRE);
     uint64_t word;
-    wait_until(weft_claim_state(word = a_load(&slot->claim, SEQ_CST)) == WEFT_CLAIM_PARKED);
+    until(weft_claim_state(word = a_load(&slot->claim, SEQ_CST)) == WEFT_CLAIM_PARKED);
     cr_assert(a_cas(&slot->claim, &word, weft_claim_make(weft_claim_epoch(word), WEFT_CLAIM_TIMEOUT), SEQ_CST, RELAXED));
     cr_assert_eq(weft_scope_request(&task->scope, -EPIPE, true), 0); /* and nobody is woken for it */
     weft_slot_ready(slot);
@@ -270,7 +270,7 @@ static int wait_uncancellably(void *arg, void **value)
 Test(wait, uncancellable_one_sleeps_through_a_kill)
 {
     struct weft_task *task = spawn_in(runtime, wait_uncancellably, NULL);
-    wait_until(waiting(&shared) == 1);
+    until(waiting(&shared) == 1);
     cr_assert_eq(weft_task_kill(task, 0, weft_after(2 * WEFT_MSEC)), -ETIMEDOUT);
     (void)give(&shared);
     cr_assert_eq(finish_task(task).error, 0);
@@ -364,7 +364,7 @@ Test(wait, token_and_timeout_at_once_on_a_thread_lose_nothing_H21_H23)
     for (int round = 1; round <= 1000; round++) {
         a_store(&collision.deadline, 0, RELAXED);
         gate_open(&collision.begun);
-        wait_until(a_load(&collision.deadline, ACQUIRE) != 0);
+        until(a_load(&collision.deadline, ACQUIRE) != 0);
         int64_t strike = a_load(&collision.deadline, RELAXED) + next_random() % 150000;
         while (os_now() < strike) {
         }

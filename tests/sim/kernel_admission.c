@@ -7,11 +7,10 @@
  * back. At the end every slot is free again: a slot that was lost on the way shows there, or as a hang of those that wait for it.
  * A waiting spawner keeps the group non-empty until its task is a member (G5), which `observe` watches. */
 #include "group.h"
-#include "sim.h"
+#include "scene.h"
 
 #define MAX_SPAWNERS 4
 #define MAX_TRIES 2
-#define MICROSECOND INT64_C(1000)
 
 static struct spawner {
     bool is_task, calling, slept, gap;
@@ -26,7 +25,7 @@ static struct spawner {
 
 static struct weft_runtime *runtime;
 static struct weft_group *pool;
-static unsigned n_spawners, size, running, threads_left;
+static unsigned n_spawners, size, running;
 static bool group_is_killed, nesting;
 
 static void observe(void)
@@ -134,7 +133,7 @@ static void spawn_all(struct spawner *self)
             sim_count(rc == -ETIMEDOUT ? "timed out" : rc == -ECANCELED ? "killed" : "shut out");
         }
     }
-    threads_left--;
+    scene_done();
 }
 
 static void spawn_from_thread(void *arg) { spawn_all(arg); }
@@ -149,27 +148,23 @@ static int spawn_from_task(void *arg, void **result)
 static void killer(void *arg)
 {
     struct spawner *victim = arg;
-    for (unsigned pause = sim_choose(30); pause > 0; pause--) {
-        sim_yield();
-    }
+    scene_pause(30);
     int rc = weft_task_kill(victim->task, -EINTR, WEFT_NOWAIT);
     SIM_CHECK(rc == 0 || rc == -EALREADY);
     if (victim->n_tries > 0 && !weft_task_finished(victim->task)) {
         sim_count("a spawner was killed");
     }
-    threads_left--;
+    scene_done();
 }
 
 static void group_killer(void *arg)
 {
     (void)arg;
-    for (unsigned pause = sim_choose(60); pause > 0; pause--) {
-        sim_yield();
-    }
+    scene_pause(60);
     group_is_killed = true;
     int rc = weft_group_kill(pool, 0, sim_choose(2) == 0 ? WEFT_NOWAIT : WEFT_FOREVER);
     SIM_CHECK(rc == 0);
-    threads_left--;
+    scene_done();
 }
 
 static void watcher(void *arg)
@@ -178,51 +173,40 @@ static void watcher(void *arg)
     int64_t deadline = sim_choose(2) == 0 ? weft_after(MICROSECOND) : WEFT_FOREVER;
     int rc = weft_pool_wait_available(pool, deadline);
     SIM_CHECK(rc > 0 ? rc <= (int)size : rc == 0 && weft_now() >= deadline);
-    threads_left--;
-}
-
-static void start(void (*entry)(void *), void *arg, const char *name)
-{
-    threads_left++;
-    sim_spawn(entry, arg, name);
+    scene_done();
 }
 
 static void driver(void *arg)
 {
     (void)arg;
-    const struct weft_runtime_options options = {
-        .struct_size = sizeof options, .workers = 1 + sim_choose(2), .stack_size = 16384, .guard_size = 4096
-    };
-    SIM_CHECK(weft_runtime_create(&options, &runtime) == 0);
+    runtime = scene_runtime(2);
     SIM_CHECK(weft_pool_create(runtime, size, NULL, &pool) == 0);
     for (unsigned i = 0; i < n_spawners; i++) {
         struct spawner *spawner = &spawners[i];
         if (spawner->is_task) {
-            threads_left++;
+            scene_left++;
             SIM_CHECK(weft_task_spawn(runtime, spawn_from_task, spawner, NULL, &spawner->task) == 0);
             if (sim_choose(2) == 0) {
-                start(killer, spawner, "killer");
+                scene_start(killer, spawner, "killer");
             }
         } else {
-            start(spawn_from_thread, spawner, "spawner");
+            scene_start(spawn_from_thread, spawner, "spawner");
         }
     }
     if (sim_choose(3) == 0) {
-        start(watcher, NULL, "watcher");
+        scene_start(watcher, NULL, "watcher");
     }
     if (sim_choose(5) == 0) {
-        start(group_killer, NULL, "group killer");
+        scene_start(group_killer, NULL, "group killer");
     }
     for (unsigned i = 0; i < n_spawners; i++) {
         if (spawners[i].is_task) {
             struct weft_outcome outcome;
             SIM_CHECK(weft_task_get(spawners[i].task, WEFT_FOREVER, &outcome) == 0);
-            threads_left -= outcome.status == WEFT_CANCELLED; /* it never ran */
+            scene_left -= outcome.status == WEFT_CANCELLED; /* it never ran */
         }
     }
-    while (threads_left > 0) {
-        sim_spin();
-    }
+    scene_wait();
     SIM_CHECK(weft_group_join(pool, WEFT_FOREVER) == 0);
     SIM_CHECK(running == 0 && weft_group_len(pool) == 0);
     SIM_CHECK(weft_pool_free_count(pool) == size);

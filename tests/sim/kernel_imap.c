@@ -3,14 +3,11 @@
  * Items begin at most once, all of them unless it was closed or the group killed; ordered ones are read in order; at most
  * `maxsize` are begun and unread, and one more pulled. Whatever the source gave is handed to a reader or freed, once; so is every
  * result. After destroy nothing runs, and the pool has all its slots. */
-#include "sim.h"
-
-#include <weft.h>
+#include "scene.h"
 
 #define MAX_ITEMS 6
 #define MAX_READERS 3
 #define MAX_WORKERS 3
-#define MICROSECOND INT64_C(1000)
 
 static struct element {
     int pulled, begun, read, freed;
@@ -21,7 +18,7 @@ static struct weft_runtime *runtime;
 static struct weft_group *pool;
 static struct weft_imap *imap;
 static size_t size, n_items, maxsize, next_index;
-static unsigned n_readers, threads_left, in_source, in_items, begun, pulled, read_count, in_next;
+static unsigned n_readers, in_source, in_items, begun, pulled, read_count, in_next;
 static bool ordered, source_fails, failure_seen, closed, group_is_killed, destroyed;
 
 static void free_element(void *item) { ((struct element *)item)->freed++; }
@@ -118,7 +115,7 @@ static void reader(void *arg)
         SIM_CHECK(weft_imap_next(imap, &got, WEFT_NOWAIT) == 0); /* the end is sticky */
         sim_count("read to the end");
     }
-    threads_left--;
+    scene_done();
 }
 
 static int reader_task(void *arg, void **result)
@@ -131,38 +128,25 @@ static int reader_task(void *arg, void **result)
 static void closer(void *arg)
 {
     (void)arg;
-    for (unsigned pause = sim_choose(100); pause > 0; pause--) {
-        sim_yield();
-    }
+    scene_pause(100);
     closed = true;
     weft_imap_close(imap);
-    threads_left--;
+    scene_done();
 }
 
 static void group_killer(void *arg)
 {
     (void)arg;
-    for (unsigned pause = sim_choose(100); pause > 0; pause--) {
-        sim_yield();
-    }
+    scene_pause(100);
     group_is_killed = true;
     SIM_CHECK(weft_group_kill(pool, 0, sim_choose(2) == 0 ? WEFT_NOWAIT : WEFT_FOREVER) == 0);
-    threads_left--;
-}
-
-static void start(void (*entry)(void *), void *arg, const char *name)
-{
-    threads_left++;
-    sim_spawn(entry, arg, name);
+    scene_done();
 }
 
 static void driver(void *arg)
 {
     (void)arg;
-    const struct weft_runtime_options options = {
-        .struct_size = sizeof options, .workers = 1 + sim_choose(MAX_WORKERS), .stack_size = 16384, .guard_size = 4096
-    };
-    SIM_CHECK(weft_runtime_create(&options, &runtime) == 0);
+    runtime = scene_runtime(MAX_WORKERS);
     SIM_CHECK(weft_pool_create(runtime, size, NULL, &pool) == 0);
     const struct weft_source source = { next_element, NULL, free_element };
     const struct weft_imap_options imap_options = { .struct_size = sizeof imap_options,
@@ -172,20 +156,18 @@ static void driver(void *arg)
     for (unsigned i = 0; i < n_readers; i++) {
         void *patient = i == 0 ? imap : NULL;
         if (sim_choose(2) == 0) {
-            start(reader, patient, "reader");
+            scene_start(reader, patient, "reader");
         } else {
-            threads_left++;
+            scene_left++;
             SIM_CHECK(weft_task_spawn(runtime, reader_task, patient, NULL, NULL) == 0);
         }
     }
     if (sim_choose(4) == 0) {
-        start(closer, NULL, "closer");
+        scene_start(closer, NULL, "closer");
     } else if (sim_choose(5) == 0) {
-        start(group_killer, NULL, "group killer");
+        scene_start(group_killer, NULL, "group killer");
     }
-    while (threads_left > 0) {
-        sim_spin();
-    }
+    scene_wait();
     SIM_CHECK(weft_imap_destroy(imap) == 0);
     destroyed = true;
     SIM_CHECK(in_source == 0 && in_items == 0);

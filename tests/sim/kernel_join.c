@@ -4,10 +4,9 @@
  * Liveness: once the group was empty while a joiner was linked, that joiner returns although the group is busy again: a member that
  * holds it busy until then would otherwise go on for ever, and the run ends as a livelock. */
 #include "group.h"
-#include "sim.h"
+#include "scene.h"
 
 #define MAX_JOINERS 3
-#define MICROSECOND INT64_C(1000)
 
 static struct joiner {
     bool calling;
@@ -18,7 +17,7 @@ static struct joiner {
 
 static struct weft_runtime *runtime;
 static struct weft_group *group;
-static unsigned n_joiners, n_feeders, threads_left;
+static unsigned n_joiners, n_feeders;
 
 static void observe(void)
 {
@@ -80,7 +79,7 @@ static void feeder(void *arg)
             SIM_CHECK(weft_group_spawn(group, member, (void *)(uintptr_t)(sim_choose(4) == 0), NULL) == 0);
         }
     }
-    threads_left--;
+    scene_done();
 }
 
 static void join_once(struct joiner *self)
@@ -106,7 +105,7 @@ static void join_from_thread(void *arg)
     for (unsigned times = 1 + sim_choose(2); times > 0; times--) {
         join_once(arg);
     }
-    threads_left--;
+    scene_done();
 }
 
 static int join_from_task(void *arg, void **result)
@@ -119,25 +118,20 @@ static int join_from_task(void *arg, void **result)
 static void driver(void *arg)
 {
     (void)arg;
-    const struct weft_runtime_options options = {
-        .struct_size = sizeof options, .workers = 1 + sim_choose(2), .stack_size = 16384, .guard_size = 4096
-    };
-    SIM_CHECK(weft_runtime_create(&options, &runtime) == 0);
+    runtime = scene_runtime(2);
     SIM_CHECK(weft_group_create(runtime, NULL, &group) == 0);
-    threads_left = n_joiners + n_feeders;
     for (unsigned i = 0; i < n_feeders; i++) {
-        sim_spawn(feeder, NULL, "feeder");
+        scene_start(feeder, NULL, "feeder");
     }
     for (unsigned i = 0; i < n_joiners; i++) {
         if (sim_choose(3) == 0) {
+            scene_left++;
             SIM_CHECK(weft_task_spawn(runtime, join_from_task, &joiners[i], NULL, NULL) == 0);
         } else {
-            sim_spawn(join_from_thread, &joiners[i], "joiner");
+            scene_start(join_from_thread, &joiners[i], "joiner");
         }
     }
-    while (threads_left > 0) {
-        sim_spin();
-    }
+    scene_wait();
     SIM_CHECK(weft_group_join(group, WEFT_FOREVER) == 0);
     SIM_CHECK(weft_group_len(group) == 0);
     struct weft_group *gone = group;

@@ -4,14 +4,11 @@
  * Each item runs at most once, and exactly once when map returns 0; when map has returned, none of it runs. No more items are
  * under way than the pool has slots, unless maps are nested, where callers lend theirs. At the end every slot is free. A lost
  * participant or slot shows as a hang. */
-#include "sim.h"
-
-#include <weft.h>
+#include "scene.h"
 
 #define MAX_CALLERS 3
 #define MAX_ITEMS 6
 #define INNER_ITEMS 3
-#define MICROSECOND INT64_C(1000)
 
 static struct caller {
     struct weft_task *task;                  /* NULL: a foreign thread */
@@ -25,7 +22,7 @@ static struct caller {
 static struct weft_runtime *runtime;
 static struct weft_group *pool;
 static size_t size;
-static unsigned n_callers, running, threads_left;
+static unsigned n_callers, running;
 static bool nested, group_is_doomed, group_is_killed;
 
 static void item_begins(struct caller *self)
@@ -125,7 +122,7 @@ static void call(struct caller *self)
         SIM_CHECK((rc == -ECANCELED && (self->killed || group_is_killed || late)) || (rc == -ESHUTDOWN && group_is_killed) ||
                   (rc == -ETIMEDOUT && late) || (rc == -EDEADLK && self->member));
     }
-    threads_left--;
+    scene_done();
 }
 
 static void call_from_thread(void *arg) { call(arg); }
@@ -140,30 +137,20 @@ static int call_from_task(void *arg, void **result)
 static void killer(void *arg)
 {
     struct caller *victim = arg;
-    for (unsigned pause = sim_choose(100); pause > 0; pause--) {
-        sim_yield();
-    }
+    scene_pause(100);
     victim->killed = true;
     int rc = weft_task_kill(victim->task, -EINTR, WEFT_NOWAIT);
     SIM_CHECK(rc == 0 || rc == -EALREADY);
-    threads_left--;
+    scene_done();
 }
 
 static void group_killer(void *arg)
 {
     (void)arg;
-    for (unsigned pause = sim_choose(100); pause > 0; pause--) {
-        sim_yield();
-    }
+    scene_pause(100);
     group_is_killed = true;
     SIM_CHECK(weft_group_kill(pool, 0, sim_choose(2) == 0 ? WEFT_NOWAIT : WEFT_FOREVER) == 0);
-    threads_left--;
-}
-
-static void start(void (*entry)(void *), void *arg, const char *name)
-{
-    threads_left++;
-    sim_spawn(entry, arg, name);
+    scene_done();
 }
 
 static void start_caller(struct caller *caller)
@@ -172,33 +159,30 @@ static void start_caller(struct caller *caller)
     caller->body = sim_choose(3) == 0;
     caller->deadline = sim_choose(4) == 0 ? weft_after((int64_t)sim_choose(3) * MICROSECOND + 1) : 0;
     if (sim_choose(2) == 0) {
-        start(call_from_thread, caller, "caller");
+        scene_start(call_from_thread, caller, "caller");
         return;
     }
-    threads_left++;
+    scene_left++;
     caller->member = nested && sim_choose(2) == 0;
     int rc = caller->member ? weft_group_spawn(pool, call_from_task, caller, &caller->task)
                             : weft_task_spawn(runtime, call_from_task, caller, NULL, &caller->task);
     if (rc != 0) {
         SIM_CHECK(rc == -ESHUTDOWN && group_is_killed);
-        threads_left--;
+        scene_done();
     } else if (sim_choose(3) == 0) {
         caller->doomed = true;
-        start(killer, caller, "killer");
+        scene_start(killer, caller, "killer");
     }
 }
 
 static void driver(void *arg)
 {
     (void)arg;
-    const struct weft_runtime_options options = {
-        .struct_size = sizeof options, .workers = 1 + sim_choose(3), .stack_size = 16384, .guard_size = 4096
-    };
-    SIM_CHECK(weft_runtime_create(&options, &runtime) == 0);
+    runtime = scene_runtime(3);
     SIM_CHECK(weft_pool_create(runtime, size, NULL, &pool) == 0);
     if (sim_choose(5) == 0) {
         group_is_doomed = true;
-        start(group_killer, NULL, "group killer");
+        scene_start(group_killer, NULL, "group killer");
     }
     for (unsigned i = 0; i < n_callers; i++) {
         start_caller(&callers[i]);
@@ -207,12 +191,10 @@ static void driver(void *arg)
         struct weft_outcome outcome;
         if (callers[i].task != NULL) {
             SIM_CHECK(weft_task_get(callers[i].task, WEFT_FOREVER, &outcome) == 0);
-            threads_left -= outcome.status == WEFT_CANCELLED; /* it never ran */
+            scene_left -= outcome.status == WEFT_CANCELLED; /* it never ran */
         }
     }
-    while (threads_left > 0) {
-        sim_spin();
-    }
+    scene_wait();
     SIM_CHECK(weft_group_join(pool, WEFT_FOREVER) == 0);
     SIM_CHECK(running == 0 && weft_group_len(pool) == 0);
     SIM_CHECK(weft_pool_free_count(pool) == size);

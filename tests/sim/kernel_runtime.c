@@ -4,12 +4,9 @@
  * After `destroy` nothing of it runs; each task that was spawned has run to its end or was cancelled before it began, and its
  * argument was freed once; a spawn that was refused took nothing over. A map has run whole or was refused. `join` before it returns 0 only if there was a moment
  * without a task. */
-#include "sim.h"
-
-#include <weft.h>
+#include "scene.h"
 
 #define MAX_TASKS 10
-#define MICROSECOND INT64_C(1000)
 
 static struct sub {
     unsigned children;
@@ -22,7 +19,7 @@ static struct sub {
 
 static struct weft_runtime *runtime, *other;
 static struct weft_group *pool;
-static unsigned n_subs, spawners_left;
+static unsigned n_subs;
 static bool destroyed, was_quiet;
 static unsigned alive; /* tasks that are known to the user and have not ended */
 
@@ -89,7 +86,7 @@ static void spawner(void *arg)
             break;
         }
     }
-    spawners_left--;
+    scene_done();
 }
 
 static int item(void *ctx, size_t index, const void *in, void *out)
@@ -121,7 +118,7 @@ static void mapper(void *arg)
 {
     (void)arg;
     map_into();
-    spawners_left--;
+    scene_done();
 }
 
 static int map_from_other(void *arg, void **result)
@@ -135,30 +132,19 @@ static int map_from_other(void *arg, void **result)
 static void driver(void *arg)
 {
     (void)arg;
-    const struct weft_runtime_options options = {
-        .struct_size = sizeof options, .workers = 1 + sim_choose(3), .stack_size = 16384, .guard_size = 4096
-    };
-    SIM_CHECK(weft_runtime_create(&options, &runtime) == 0);
+    runtime = scene_runtime(3);
     SIM_CHECK(weft_pool_create(runtime, 1 + sim_choose(2), NULL, &pool) == 0); /* it keeps the runtime's memory, too */
     if (sim_choose(3) == 0) {
-        const struct weft_runtime_options single = {
-            .struct_size = sizeof single, .workers = 1, .stack_size = 16384, .guard_size = 4096
-        };
-        SIM_CHECK(weft_runtime_create(&single, &other) == 0);
+        other = scene_runtime(1);
         SIM_CHECK(weft_task_spawn(other, map_from_other, NULL, NULL, NULL) == 0);
     }
-    bool mapping = sim_choose(3) == 0;
-    if (mapping) {
-        sim_spawn(mapper, NULL, "mapper");
+    if (sim_choose(3) == 0) {
+        scene_start(mapper, NULL, "mapper");
     }
-    spawners_left = 1 + sim_choose(2);
-    for (unsigned i = spawners_left; i > 0; i--) {
-        sim_spawn(spawner, NULL, "spawner");
+    for (unsigned i = 1 + sim_choose(2); i > 0; i--) {
+        scene_start(spawner, NULL, "spawner");
     }
-    spawners_left += mapping;
-    for (unsigned pause = sim_choose(20); pause > 0; pause--) {
-        sim_yield();
-    }
+    scene_pause(20);
     if (sim_choose(3) != 0) {
         int64_t deadline = sim_choose(2) == 0 ? WEFT_FOREVER : weft_after(MICROSECOND);
         was_quiet = alive == 0;
@@ -168,9 +154,7 @@ static void driver(void *arg)
     }
     SIM_CHECK(weft_runtime_destroy(runtime) == 0);
     destroyed = true;
-    while (spawners_left > 0) {
-        sim_spin();
-    }
+    scene_wait();
     SIM_CHECK(other == NULL || weft_runtime_join(other, WEFT_FOREVER) == 0);
     SIM_CHECK(weft_runtime_destroy(other) == 0);
     SIM_CHECK(weft_pool_free_count(pool) > 0 && weft_group_len(pool) == 0);

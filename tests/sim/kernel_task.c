@@ -2,13 +2,9 @@
  *
  * Some tasks end only when they are killed, others wait for an earlier task; each has killers, joiners and a start that may race.
  * What is lost shows as a hang; the outcome must be explained by what was done. */
-#include "sim.h"
-
-#include <stdlib.h>
-#include <weft.h>
+#include "scene.h"
 
 #define MAX_TASKS 4
-#define MICROSECOND INT64_C(1000)
 
 enum kind { RETURN, FAIL, YIELD, SLEEP, JOIN, FOREVER, UNTIL_CHECKED, KINDS };
 
@@ -22,7 +18,7 @@ static struct sub {
 } subs[MAX_TASKS];
 
 static struct weft_runtime *runtime;
-static unsigned n_subs, others_left;
+static unsigned n_subs;
 
 static bool needs_kill(const struct sub *sub) { return sub->kind == FOREVER || sub->kind == UNTIL_CHECKED; }
 
@@ -66,12 +62,6 @@ static int body(void *arg, void **result)
     return rc;
 }
 
-static void other_begins(void (*entry)(void *), struct sub *sub, const char *name)
-{
-    others_left++;
-    sim_spawn(entry, sub, name);
-}
-
 static void killer(void *arg)
 {
     struct sub *sub = arg;
@@ -87,7 +77,7 @@ static void killer(void *arg)
     SIM_CHECK(rc == 0 || rc == -EALREADY || rc == -ETIMEDOUT);
     SIM_CHECK(rc != 0 || deadline == WEFT_NOWAIT || weft_task_finished(sub->task));
     SIM_CHECK(rc != -ETIMEDOUT || weft_now() >= deadline);
-    others_left--;
+    scene_done();
 }
 
 static void joiner(void *arg)
@@ -121,7 +111,7 @@ static void joiner(void *arg)
         SIM_CHECK(rc >= (int)count || weft_now() >= deadline);
     }
     }
-    others_left--;
+    scene_done();
 }
 
 static void link_fired(struct weft_task *task, const struct weft_outcome *outcome, void *arg)
@@ -143,7 +133,7 @@ static void linker(void *arg)
         SIM_CHECK(rc == 0 || rc == -ENOENT);
         sub->links -= rc == 0;
     }
-    others_left--;
+    scene_done();
 }
 
 static void starter(void *arg)
@@ -152,7 +142,7 @@ static void starter(void *arg)
     int rc = sim_choose(2) == 0 ? weft_task_start(sub->task)
                                 : weft_task_start_at(sub->task, weft_after((int64_t)sim_choose(2) * MICROSECOND));
     SIM_CHECK(rc == 0 || rc == -EALREADY);
-    others_left--;
+    scene_done();
 }
 
 static void begin(struct sub *sub)
@@ -164,21 +154,21 @@ static void begin(struct sub *sub)
     const struct weft_task_options *given = sub->with_options ? &options : NULL;
     if (sub->create_first) {
         SIM_CHECK(weft_task_create(runtime, body, sub, given, &sub->task) == 0);
-        other_begins(starter, sub, "starter");
+        scene_start(starter, sub, "starter");
         if (sim_choose(3) == 0) {
-            other_begins(starter, sub, "starter");
+            scene_start(starter, sub, "starter");
         }
     } else {
         SIM_CHECK(weft_task_spawn(runtime, body, sub, given, &sub->task) == 0);
     }
     for (unsigned i = 0; i < sub->kills; i++) {
-        other_begins(killer, sub, "killer");
+        scene_start(killer, sub, "killer");
     }
     if (sim_choose(3) == 0) {
-        other_begins(joiner, sub, "joiner");
+        scene_start(joiner, sub, "joiner");
     }
     if (sim_choose(4) == 0) {
-        other_begins(linker, sub, "linker");
+        scene_start(linker, sub, "linker");
     }
 }
 
@@ -201,17 +191,14 @@ static void judge(struct sub *sub)
 static void driver(void *arg)
 {
     (void)arg;
-    const struct weft_runtime_options options = {
-        .struct_size = sizeof options, .workers = 1 + sim_choose(2), .stack_size = 16384, .guard_size = 4096
-    };
-    SIM_CHECK(weft_runtime_create(&options, &runtime) == 0);
+    runtime = scene_runtime(2);
     for (unsigned i = 0; i < n_subs; i++) {
         begin(&subs[i]);
     }
     for (unsigned i = 0; i < n_subs; i++) {
         judge(&subs[i]);
     }
-    while (others_left > 0) { /* they use the handles */
+    while (scene_left > 0) { /* they use the handles */
         SIM_CHECK(weft_sleep_until(weft_after(MICROSECOND)) == 0);
     }
     bool destroy_first = sim_choose(2) == 0;
