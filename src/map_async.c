@@ -101,9 +101,14 @@ static int make_task(struct weft_map *map, struct weft_task **task, uint64_t *li
 static int launch(struct weft_map *map, struct weft_task *task, struct weft_task **handle)
 {
     struct weft_runtime *runtime = map->crew.runtime;
-    int rc = weft_group_begin_work(map->crew.work.group, &map->crew.work) == 0 ? 0 : -ESHUTDOWN;
+    struct weft_group *group = map->crew.work.group;
+    int rc = weft_group_begin_work(group, &map->crew.work) == 0 ? 0 : -ESHUTDOWN;
     if (rc != 0) {
         return rc;
+    }
+    if (group) {
+        /* A kill from here on finds the work; one that is over is not meant. */
+        map->crew.shuts = a_load(&group->admission.shuts, ACQUIRE);
     }
     weft_crew_retain(&map->crew); /* a kill may end the task, and give up its reference, before this is done */
     rc = weft_task_publish(task, WEFT_TASK_QUEUED, 0, true);
@@ -114,10 +119,10 @@ static int launch(struct weft_map *map, struct weft_task *task, struct weft_task
             *handle = task; /* before it can run */
         }
         int reason = killed_early(map);
-        weft_sched_push(runtime, task);
         if (reason != 0) {
-            (void)weft_task_kill_once(task, reason);
+            (void)weft_task_kill_once(task, reason); /* before it can run, and find its crew stopped without being killed itself */
         }
+        weft_sched_push(runtime, task);
     } else {
         weft_group_end_work(&map->crew.work);
     }

@@ -292,6 +292,51 @@ Test(map, progress_is_told_rarely_and_at_the_end)
     end(pool);
 }
 
+/* Of ranges it counts indices, whatever a call has of them; nothing that is handed back is counted twice. */
+static _Atomic uint32_t indices_done;
+static size_t range_progress_last;
+
+static int pass_slowly(void *ctx, size_t from, size_t to)
+{
+    (void)ctx;
+    check_eq(weft_sleep_until(weft_after(2 * WEFT_MSEC)), 0); /* hands the rest back, and lasts until some calls of progress */
+    a_add(&indices_done, (uint32_t)(to - from), SEQ_CST);
+    return 0;
+}
+
+static void note_range_progress(size_t done, size_t n, void *arg)
+{
+    check_eq(a_add(&in_progress, 1u, SEQ_CST), 0);
+    check_eq(n, *(size_t *)arg);
+    check(done >= range_progress_last && done <= n);
+    range_progress_last = done;
+    progress_calls++;
+    a_sub(&in_progress, 1u, SEQ_CST);
+}
+
+Test(map, progress_of_a_range_counts_indices_and_never_goes_back_M9)
+{
+    struct weft_group *pool = begin(4);
+    static const size_t grains[] = { 0, 1, 7 };
+    for (int i = 0; i < 3; i++) {
+        size_t n = 400;
+        range_progress_last = progress_calls = 0;
+        a_store(&indices_done, 0u, SEQ_CST);
+        int64_t before = weft_now();
+        cr_assert_eq(
+            weft_group_for(pool, 100, 100 + n, pass_slowly, NULL,
+                           WEFT_OPTIONS(weft_map_options, .grain = grains[i], .progress = note_range_progress, .progress_arg = &n)),
+            0);
+        cr_assert_eq(range_progress_last, n);
+        cr_assert_eq(indices_done, n);
+        cr_assert_leq(progress_calls, (size_t)((weft_now() - before) / (100 * WEFT_MSEC)) + 1);
+        if (grains[i] == 1) {
+            cr_assert_geq(progress_calls, 2, "400 calls of 2 ms, 4 at once");
+        }
+    }
+    end(pool);
+}
+
 /* ---- arguments ---- */
 
 Test(map, what_is_wrong_is_refused_and_nothing_runs)

@@ -310,6 +310,75 @@ Test(map_error, masks_and_kills_stay_with_their_item_H45)
     end(pool);
 }
 
+/* C8: a kill goes through a map into the maps that its items are in, wherever they run. */
+static int inner_pass(void *ctx, size_t index, const void *in, void *out)
+{
+    (void)index, (void)in, (void)out;
+    a_add(&begun, 1u, SEQ_CST);
+    return gate_pass(ctx);
+}
+
+static int map_inside(void *ctx, size_t index, const void *in, void *out)
+{
+    (void)index, (void)in, (void)out;
+    int rc = weft_group_map(ctx, inner_pass, &gate, 3, NULL, 0, NULL, 0, NULL);
+    check_eq(rc, -ECANCELED);
+    check_eq(weft_cancel_reason(), -EINTR);
+    return rc;
+}
+
+static int map_outside(void *arg, void **result)
+{
+    (void)result;
+    struct weft_map_options options = options_with(WEFT_RUN_ALL);
+    return weft_group_map(arg, map_inside, NULL, 4, NULL, 0, NULL, 0, &options);
+}
+
+Test(map_error, a_kill_of_the_caller_reaches_the_maps_inside_C8)
+{
+    struct weft_group *pool = begin(4);
+    struct weft_task *task;
+    struct weft_outcome outcome;
+    cr_assert_eq(weft_task_spawn(runtime, map_outside, pool, NULL, &task), 0);
+    until(gate_waiting(&gate) == 4 * 3);
+    cr_assert_eq(weft_task_kill(task, -EINTR, WEFT_FOREVER), 0);
+    cr_assert_eq(weft_task_get(task, WEFT_FOREVER, &outcome), 0);
+    cr_assert_eq(outcome.status, WEFT_CANCELLED);
+    cr_assert_eq(outcome.error, -EINTR);
+    cr_assert_eq(begun, 12);
+    cr_assert_eq(report.cancelled, 4);
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(status[i], -EINTR);
+    }
+    weft_task_release(task);
+    end(pool);
+}
+
+/* G9: a map that has been accepted finishes, also if it has no slot yet. */
+static void map_in_closed(void *arg)
+{
+    struct weft_map_options options = options_with(WEFT_RUN_ALL);
+    check_eq(weft_group_map(arg, say, NULL, N, codes, sizeof *codes, NULL, 0, &options), 0);
+}
+
+Test(map_error, a_close_does_not_end_a_map_that_waits_for_its_slot_G9)
+{
+    struct weft_group *pool = begin(1);
+    struct os_thread thread;
+    cr_assert_eq(weft_group_spawn(pool, pass_gate, &gate, NULL), 0);
+    until(gate_waiting(&gate) == 1);
+    cr_assert_eq(os_thread_start(&thread, map_in_closed, pool, "caller"), 0);
+    until(pool_queued(pool) == 1);
+    weft_group_close(pool);
+    cr_assert_eq(weft_group_map(pool, say, NULL, N, codes, sizeof *codes, NULL, 0, NULL), -ESHUTDOWN);
+    gate_open(&gate);
+    os_thread_join(thread);
+    cr_assert_eq(begun, N);
+    cr_assert_eq(report.ok, N);
+    cr_assert_eq(weft_group_join(pool, WEFT_FOREVER), 0);
+    end(pool);
+}
+
 /* A pending kill is delivered on entry: nothing has run. */
 static int map_after_kill(void *arg, void **result)
 {

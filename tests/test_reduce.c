@@ -362,7 +362,9 @@ Test(reduce, a_join_that_fails_is_the_last_and_is_told_M7)
     struct interval acc;
     for (int on_error = WEFT_RUN_ALL; on_error <= WEFT_COLLECT; on_error++) {
         tally.fail_join = 2;
-        cr_assert_eq(reduce(0, N, WEFT_OPTIONS(weft_map_options, .deterministic = true, .on_error = on_error), &acc), -EDOM);
+        cr_assert_eq(
+            reduce(0, N, WEFT_OPTIONS(weft_map_options, .deterministic = true, .on_error = (enum weft_on_error)on_error), &acc),
+            -EDOM);
         cr_assert_eq(tally.joined, 2);
         if (on_error != WEFT_FAIL_FAST) {
             cr_assert_eq(tally.calls, 500, "20000 indices, 40 a call");

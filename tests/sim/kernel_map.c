@@ -1,9 +1,9 @@
-/* Maps in pools: participants that come, steal, block and leave, against kills, deadlines and one another (M1, M2, M4, M5, P6,
- * H28).
+/* Maps in pools: participants that come, steal, block and leave, against kills, deadlines and one another (M1, M2, M4, M5, M7, M8,
+ * P6, H28).
  *
  * Each item runs at most once, and exactly once when map returns 0; when map has returned, none of it runs. No more items are
  * under way than the pool has slots, unless maps are nested, where callers lend theirs. At the end every slot is free. A lost
- * participant or slot shows as a hang. */
+ * participant or slot shows as a hang. A reduce ends every partial once, and joins them in the order of the range. */
 #include "scene.h"
 
 #define MAX_CALLERS 3
@@ -11,12 +11,14 @@
 #define INNER_ITEMS 3
 
 static struct caller {
-    struct weft_task *task;                  /* NULL: a foreign thread */
-    bool member, doomed, killed, over, body; /* doomed: somebody will kill it, and has not yet if not killed */
+    struct weft_task *task; /* NULL: a foreign thread */
+    enum kind { MAP, FOR, REDUCE, ASYNC } kind;
+    bool member, doomed, killed, over; /* doomed: somebody will kill it, and has not yet if not killed */
     size_t n;
     int64_t deadline;
     int ran[MAX_ITEMS], inner_ran[MAX_ITEMS][INNER_ITEMS];
-    unsigned running;
+    unsigned running, partials;
+    bool joining;
 } callers[MAX_CALLERS];
 
 static struct weft_runtime *runtime;
@@ -62,11 +64,12 @@ static int item_work(struct caller *self, size_t index)
     case 0: weft_yield(); break;
     case 2: /* a map that is killed begins no item that does not hear of it (K1, K2) */
         if ((self->doomed && !self->killed) || (group_is_doomed && !group_is_killed)) {
-            SIM_CHECK(weft_sleep_until(WEFT_FOREVER) == -ECANCELED);
+            rc = weft_sleep_until(WEFT_FOREVER);
+            SIM_CHECK(rc == -ECANCELED);
             sim_count("item waited for a kill");
         }
         break;
-    case 3: (void)weft_cancel_mask(!self->body); break; /* ends with the item */
+    case 3: (void)weft_cancel_mask(self->kind == MAP || self->kind == ASYNC); break; /* ends with the item */
     case 1: rc = weft_sleep_until(weft_after((int64_t)sim_choose(2) * MICROSECOND)); break;
     case 6:
     case 7: {
@@ -101,11 +104,92 @@ static int range(void *ctx, size_t begin, size_t end)
     return rc;
 }
 
+/* A partial holds the number of the last index in it, from 1. */
+static int init(void *ctx, void *acc)
+{
+    ((struct caller *)ctx)->partials++;
+    *(size_t *)acc = 0;
+    return 0;
+}
+
+static int body(void *ctx, size_t begin, size_t end, void *acc)
+{
+    size_t *last = acc;
+    SIM_CHECK(*last == 0 || *last == begin);
+    *last = end;
+    return range(ctx, begin, end);
+}
+
+static int join(void *ctx, void *left, void *right)
+{
+    struct caller *self = ctx;
+    size_t *to = left, *from = right;
+    SIM_CHECK(!self->over && !self->joining);
+    self->joining = true;
+    if (sim_choose(4) == 0) {
+        weft_yield();
+    }
+    self->joining = false;
+    SIM_CHECK(*from > *to);
+    *to = *from;
+    return 0;
+}
+
+static void fini(void *ctx, void *acc)
+{
+    SIM_CHECK(*(size_t *)acc <= MAX_ITEMS);
+    *(size_t *)acc = MAX_ITEMS + 1; /* not twice */
+    ((struct caller *)ctx)->partials--;
+}
+
+static int reduce(struct caller *self, const struct weft_map_options *options)
+{
+    static const struct weft_reduce_ops ops = {
+        .struct_size = sizeof ops, .acc_size = sizeof(size_t), .init = init, .body = body, .join = join, .fini = fini
+    };
+    size_t last = 0;
+    int rc = weft_group_reduce(pool, 0, self->n, &ops, self, &last, options);
+    SIM_CHECK(self->partials == 0 && (rc != 0 || last == self->n));
+    return rc;
+}
+
+static int map_async(struct caller *self, const struct weft_map_options *options)
+{
+    struct weft_task *handle;
+    struct weft_outcome outcome;
+    int rc = weft_group_map_async(pool, item, self, self->n, NULL, 0, NULL, 0, options, &handle);
+    if (rc != 0) {
+        SIM_CHECK(rc == -ESHUTDOWN && group_is_killed);
+        return rc;
+    }
+    if (weft_task_get(handle, WEFT_FOREVER, &outcome) != 0) {
+        SIM_CHECK(self->killed || (self->member && group_is_killed));
+        SIM_CHECK(weft_task_kill(handle, 0, WEFT_FOREVER) == 0);
+        SIM_CHECK(weft_task_get(handle, WEFT_NOWAIT, &outcome) == 0);
+    }
+    weft_task_release(handle);
+    sim_count(outcome.status == WEFT_OK       ? "handle was ok"
+              : outcome.status == WEFT_FAILED ? "handle failed"
+                                              : "handle was cancelled");
+    if (outcome.status == WEFT_FAILED && self->deadline == 0 &&
+        !(nested && group_is_killed)) { /* items may say what their maps say */
+        sim_fail("a map without deadline failed with %d", outcome.error);
+    }
+    return outcome.status == WEFT_CANCELLED ? -ECANCELED : outcome.error;
+}
+
 static void call(struct caller *self)
 {
-    const struct weft_map_options options = { .struct_size = sizeof options, .deadline = self->deadline, .grain = sim_choose(3) };
-    int rc = self->body ? weft_group_for(pool, 0, self->n, range, self, &options)
-                        : weft_group_map(pool, item, self, self->n, NULL, 0, NULL, 0, &options);
+    const struct weft_map_options options = {
+        .struct_size = sizeof options, .deadline = self->deadline, .grain = sim_choose(3), .deterministic = sim_choose(2) == 0
+    };
+    int rc;
+    switch (self->kind) {
+    case FOR: rc = weft_group_for(pool, 0, self->n, range, self, &options); break;
+    case REDUCE: rc = reduce(self, &options); break;
+    case ASYNC: rc = map_async(self, &options); break;
+    default: rc = weft_group_map(pool, item, self, self->n, NULL, 0, NULL, 0, &options); break;
+    }
     self->over = true;
     SIM_CHECK(self->running == 0);
     if (rc == 0) {
@@ -113,7 +197,8 @@ static void call(struct caller *self)
         for (size_t i = 0; i < self->n; i++) {
             if (self->ran[i] != 1) {
                 sim_fail("map returned 0, but item %zu of %zu ran %d times (%s, grain %zu, deadline %lld)", i, self->n,
-                         self->ran[i], self->body ? "for" : "map", options.grain, (long long)self->deadline);
+                         self->ran[i], (const char *const[]){ "map", "for", "reduce", "map_async" }[self->kind], options.grain,
+                         (long long)self->deadline);
             }
         }
     } else {
@@ -156,7 +241,7 @@ static void group_killer(void *arg)
 static void start_caller(struct caller *caller)
 {
     caller->n = 1 + sim_choose(MAX_ITEMS);
-    caller->body = sim_choose(3) == 0;
+    caller->kind = (enum kind)sim_choose(4);
     caller->deadline = sim_choose(4) == 0 ? weft_after((int64_t)sim_choose(3) * MICROSECOND + 1) : 0;
     if (sim_choose(2) == 0) {
         scene_start(call_from_thread, caller, "caller");
