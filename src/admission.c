@@ -201,14 +201,22 @@ bool weft_admission_take_now(struct weft_admission *admission, const struct weft
     return false;
 }
 
+bool weft_admission_try_free(struct weft_admission *admission, struct weft_token *token)
+{
+    if (a_load(&admission->loan_count, RELAXED) == 0 && take_free(admission, false)) {
+        fill(token, admission, NULL);
+        return true;
+    }
+    return false;
+}
+
 bool weft_admission_try(struct weft_admission *admission, struct weft_request *request)
 {
     if (!weft_admission_bounded(admission)) {
         fill(request->token, NULL, NULL);
         return true;
     }
-    if (a_load(&admission->loan_count, RELAXED) == 0 && take_free(admission, false)) {
-        fill(request->token, admission, NULL);
+    if (weft_admission_try_free(admission, request->token)) {
         return true;
     }
     struct weft_waiter *tail = weft_waitq_lock(&admission->queue);

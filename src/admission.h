@@ -103,6 +103,8 @@ bool weft_caller_outward(struct weft_caller *at, const void **work, struct weft_
 /* The caller's own token in this pool, if it has one there. */
 bool weft_caller_holds(struct weft_caller caller, const struct weft_admission *admission);
 
+/* Of a pool: takes a free slot that nobody waits for, while no loan is open, which might be meant for the caller. */
+bool weft_admission_try_free(struct weft_admission *admission, struct weft_token *token);
 /* False: it would have to wait. */
 bool weft_admission_try(struct weft_admission *admission, struct weft_request *request);
 /* 0; 1: the task `until` has ended; -EAGAIN (NOWAIT), -ETIMEDOUT, -ECANCELED, -ESHUTDOWN, -EDEADLK, -ENOMEM. */
