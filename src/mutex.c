@@ -4,6 +4,11 @@
 #define WOKEN ((uintptr_t)2)
 #define FLAGS (WAITERS | WOKEN)
 #define BARGING_NS INT64_C(1000000)
+#ifdef WEFT_SIM
+#define SPINS 1u
+#else
+#define SPINS 100u
+#endif
 
 struct mutex {
     struct weft_waitq queue;
@@ -78,8 +83,12 @@ static int lock_slow(struct mutex *mutex, struct weft_slot *slot, const struct w
             continue;
         }
         if (me.given) {
-            while (!weft_mutex_is_mine((struct weft_mutex *)mutex, slot)) {
-                weft_spin_pause(); /* woken before it slept: the hand-over is the next thing that the owner does */
+            for (unsigned round = 0; !weft_mutex_is_mine((struct weft_mutex *)mutex, slot); round++) {
+                if (round < SPINS) { /* woken before it slept: the hand-over is the next thing that the owner does */
+                    weft_spin_pause();
+                } else { /* its thread waits for a CPU, perhaps for this one */
+                    os_thread_yield();
+                }
             }
             a_or(&mutex->owner, (uintptr_t)0, ACQUIRE); /* pairs with unlock */
             return 0;

@@ -44,10 +44,13 @@ static void claim_killed(struct weft_slot *slot, uint64_t claim)
 void weft_scope_wake(struct weft_scope *scope, int reason)
 {
     struct weft_slot *slot = a_load(&scope->slot, SEQ_CST);
-    if (!slot || !weft_scope_deliverable(a_load(&scope->word, RELAXED))) {
-        return; /* masked: it will look when it lifts the mask */
+    if (!slot) {
+        return;
     }
-    uint64_t claim = a_load(&slot->claim, SEQ_CST); /* before the look at its scope: a later wait has another epoch */
+    uint64_t claim = a_load(&slot->claim, SEQ_CST); /* before both looks at its scope: a later wait has another epoch */
+    if (!weft_scope_deliverable(a_load(&scope->word, RELAXED))) { /* after W1, which the claim's load has acquired */
+        return; /* masked: it will look when it lifts the mask; or delivered, and a wait that came after keeps its place in the queue */
+    }
     weft_lock(weft_slot_lock(slot));
     if (a_load(&slot->scope, SEQ_CST) == scope) {
         weft_unlock(weft_slot_lock(slot));

@@ -32,11 +32,13 @@ static void lock_all(const struct select *select, bool lock)
     }
 }
 
-/* Which case is tried first. It need not be a good random number: it must not favour one. */
-static size_t start(const struct weft_slot *slot, size_t n)
+/* A number below n, each as likely, whoever draws in between: a counter, mixed as by Steele, Lea and Flood (OOPSLA 2014). */
+static size_t draw(const struct weft_slot *slot, size_t n)
 {
     static _Atomic uint64_t turn;
-    uint64_t mixed = ((uint64_t)(uintptr_t)slot + a_add(&turn, (uint64_t)1, RELAXED)) * 0x9e3779b97f4a7c15u; /* as in thread.c */
+    uint64_t mixed = ((uint64_t)(uintptr_t)slot + a_add(&turn, (uint64_t)1, RELAXED)) * 0x9e3779b97f4a7c15u;
+    mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9u;
+    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111ebu;
     return (size_t)(mixed >> 32) % n;
 }
 
@@ -49,7 +51,7 @@ static size_t try_all(const struct select *select, const struct weft_slot *slot,
         untried[i] = i;
     }
     while (left > 0) {
-        size_t pick = left == 1 ? 0 : start(slot, left), i = untried[pick];
+        size_t pick = left == 1 ? 0 : draw(slot, left), i = untried[pick];
         int rc = select->cases[i].channel ? weft_channel_try(&select->cases[i], ready) : -EAGAIN;
         if (rc != -EAGAIN) {
             select->cases[i].rc = rc;

@@ -108,7 +108,13 @@ static int wait_for_value(struct object *object, const struct weft_wait *wait, b
             sim_fail("a kill of another scope ended this wait (H45)");
         }
         sim_count(reason & WEFT_CLAIM_EARLY ? "killed before asleep" : "killed");
-        return weft_scope_deliver(a_load(&slot->scope, RELAXED)) ? -ECANCELED : -EAGAIN;
+        if (weft_scope_deliver(a_load(&slot->scope, RELAXED))) {
+            return -ECANCELED;
+        }
+        if (wait->cancellable) { /* it would go back to the end of the queue */
+            sim_fail("a kill that was delivered before ended this wait");
+        }
+        return -EAGAIN;
     default:
         SIM_CHECK(!fired);
         SIM_CHECK(os_now() >= wait->deadline);
@@ -184,6 +190,10 @@ static void wait_all(void *arg)
     while (self->cancelled < self->kills) {
         struct object *object = self->got < self->need && sim_choose(2) == 0 ? &tokens : &nothing;
         (void)wait_once(self, object, true, sim_choose(4) == 0);
+    }
+    if (self->kills > 0) { /* all are delivered: a killer that comes late does not end this one */
+        struct weft_wait wait = { .deadline = os_now() + 1000, .cancellable = true };
+        SIM_CHECK(wait_for_value(&nothing, &wait, true) == -ETIMEDOUT);
     }
     enter_scope(&self->second);
     while (self->got < self->need) {
