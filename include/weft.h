@@ -45,7 +45,7 @@
  *   Errors     An int is 0 or a count, or a negative errno value; errno is not used. Beside those that are named, any
  *              call may return -EINVAL, -ENOMEM, -EPERM (the runtime was inherited through fork; or the call would
  *              block inside a raw link) and -ESHUTDOWN (the runtime has ended). After a negative return from create,
- *              spawn, start or link nothing has changed.
+ *              spawn, add, start or link, or from an apply whose function never began, nothing has changed.
  *   Ownership  Arguments are borrowed for the call. Handles that a call gives out are the caller's to release or
  *              destroy.
  *   Order      What happened before a call that starts work happens before that work; work happens before the return of
@@ -84,9 +84,9 @@ const char *weft_version(void);
  *   -ETIMEDOUT  this wait ran out (also: any other wait, with WEFT_NOWAIT); what was waited for goes on
  *   -ECANCELED  the caller was killed; weft_cancel_reason tells the reason
  *   -EDEADLK    the call would wait for itself
- *   -EALREADY   started, dying or taken already
- *   -ENOENT     unknown
- *   -ESHUTDOWN  the runtime has ended, or the group was killed while the caller waited for a slot
+ *   -EALREADY   started, dying or taken already; a member already
+ *   -ENOENT     unknown; not a member
+ *   -ESHUTDOWN  the runtime has ended, the group is closed, or was killed while the caller waited for a slot
  *   -EPERM      not allowed here
  *   -EXDEV      a task of another runtime
  *   -EBUSY      still in use */
@@ -275,8 +275,8 @@ unsigned weft_worker_index(void);
  * cleanup may block; weft_checkpoint goes on telling it. Nothing is unwound: a task that never blocks and never checks
  * cannot be killed.
  *
- * Cancellation points are: every wait with a deadline other than WEFT_NOWAIT, weft_sleep_until, weft_group_spawn,
- * weft_group_map, weft_group_for. */
+ * Cancellation points are: every wait with a deadline other than WEFT_NOWAIT (to spawn, to add and to start into a pool
+ * are such waits), weft_sleep_until, weft_group_spawn, weft_group_apply, weft_group_map, weft_group_for. */
 
 struct weft_task_options {
     size_t struct_size;                  /* sizeof(struct weft_task_options) */
@@ -410,13 +410,18 @@ bool weft_cancel_mask(bool masked);
 
 /* ---- groups and pools ----
  *
- * A group knows its tasks: it counts them, waits for them, kills them. A pool is a group with slots; each member holds
- * one. Everything that waits for a slot stands in one queue, first in, first out: spawners, and the participants of
- * maps and imaps; WEFT_NOWAIT never overtakes. A plain group answers questions about slots as a pool without bound.
+ * A group knows its tasks: it counts them, waits for them, kills them (gevent.pool.Group). A pool is a group with slots;
+ * each member holds one (gevent.pool.Pool). Everything that waits for a slot stands in one queue, first in, first out:
+ * spawners, queued applies, and the participants of maps and imaps; WEFT_NOWAIT never overtakes. A plain group answers
+ * questions about slots as a pool without bound.
  *
- * Nesting. A member that waits for work (get, join, tasks_wait, map, imap_next) lends its slot meanwhile, to that work
- * alone, directly or through other pools. Coming back it does not wait: the pool may then be over its size by one until
- * a slot is freed. So nested use ends in a pool of any size from 1. */
+ * A task belongs to a group from weft_group_spawn, an apply, weft_group_add, weft_group_start or the group's creation
+ * until its end, or until weft_group_discard. It may belong to several groups; each sees it leave. More than one way to
+ * be a member of a group is never more than one membership, and one slot.
+ *
+ * Nesting. A member that waits for work (get, join, tasks_wait, apply, map, imap_next) lends its slot meanwhile, to that
+ * work alone, directly or through other pools. Coming back it does not wait: the pool may then be over its size by one
+ * until a slot is freed. So nested use ends in a pool of any size from 1. */
 
 #define WEFT_UNLIMITED SIZE_MAX
 
@@ -426,10 +431,11 @@ struct weft_group_options {
     struct weft_task *const *tasks;               /* members from the beginning; those that have finished are left out */
     size_t n_tasks;                               /* how many */
     const struct weft_task_options *task_options; /* for every task the group makes, where the call leaves a field unset; or NULL */
-    bool forget_errors;                           /* of no effect in this version */
+    bool forget_errors;                           /* weft_group_join_outcome tells only what fails while somebody is in it */
 };
 
-/* Makes a group without bound.
+/* Makes a group without bound. The given tasks count at once if they live (departure: gevent counts them when they
+ * start).
  * Errors     -EXDEV (one of `tasks` is of another runtime), -EINVAL (one is NULL; `out` NULL). */
 WEFT_MUST int weft_group_create(struct weft_runtime *, const struct weft_group_options *, struct weft_group **out);
 
@@ -441,6 +447,17 @@ WEFT_MUST int weft_pool_create(struct weft_runtime *, size_t size, const struct 
 /* Frees a group; kills nothing. NULL does nothing.
  * Errors     -EBUSY (it has members, somebody waits for it or for a slot, or a map or imap runs in it). */
 int weft_group_destroy(struct weft_group *);
+
+/* Lets nobody in any more: from now on spawn, add, start, apply, map and imap are -ESHUTDOWN, also for those that wait
+ * for a slot to spawn, add or start. What the group has accepted goes on: members, queued applies, maps and imaps, which
+ * get their slots as before. Joins work. Does not wait; NULL does nothing. */
+void weft_group_close(struct weft_group *);
+
+/* Sets what tasks get where a call leaves a field unset (gevent: greenlet_class); NULL: nothing. In effect for tasks that
+ * are made from now on: name, stack, guard and hooks for all that the group makes, the rest for spawn and apply.
+ * Errors     -EINVAL (an impossible stack).
+ * Ownership  Copied, also the name. Each new set of options is kept until the group is destroyed. */
+WEFT_MUST int weft_group_set_task_options(struct weft_group *, const struct weft_task_options *);
 
 /* Spawns a member, as weft_group_spawn_with without options or deadline. */
 WEFT_MUST int weft_group_spawn(struct weft_group *, weft_task_fn *, void *arg, struct weft_task **out);
@@ -454,26 +471,72 @@ WEFT_MUST int weft_group_spawn(struct weft_group *, weft_task_fn *, void *arg, s
 WEFT_MUST int weft_group_spawn_with(struct weft_group *, weft_task_fn *, void *arg, const struct weft_task_options *,
                                     int64_t deadline, struct weft_task **out);
 
-/* How many members it has; exact when nobody comes or goes. A participant of a map counts, a waiting spawner does
- * not. */
+/* Makes a task a member, started or not: 1; or 0 if it has finished, and then it takes no slot.
+ * Context    Suspends while the pool is full, but not longer than the task lives; a cancellation point unless the
+ *            deadline is WEFT_NOWAIT.
+ * Errors     -EALREADY (it is a member; departure: gevent takes a slot for each add), -EXDEV, -EAGAIN, -ETIMEDOUT,
+ *            -ECANCELED, -ESHUTDOWN, -EDEADLK as weft_group_spawn_with. */
+WEFT_MUST int weft_group_add(struct weft_group *, struct weft_task *, int64_t deadline);
+
+/* Starts a task that was created, as a member: 1; or 0 if it was killed while this waited for a slot. From the call on
+ * nobody else can start it; if the call fails it is as new.
+ * Context    As weft_group_add.
+ * Errors     -EALREADY (started or killed before, or a member), else as weft_group_add. */
+WEFT_MUST int weft_group_start(struct weft_group *, struct weft_task *, int64_t deadline);
+
+/* Takes a task out: 1, and its slot is free; or 0 if it was no member, and nothing has changed (departure: gevent frees a
+ * slot then, too). The task runs on. It may have been the last member: joiners wake.
+ * Context    Does not wait; not a cancellation point. */
+int weft_group_discard(struct weft_group *, struct weft_task *);
+
+/* How many members it has; exact when nobody comes or goes. A participant of a map counts, a waiting spawner or a queued
+ * apply does not. */
 size_t weft_group_len(const struct weft_group *);
 
-/* Waits until the group was empty at least once since the call. Waiting spawners, running maps and imaps keep it
- * non-empty. Any number of threads may wait.
+/* True if the task is a member. */
+bool weft_group_contains(const struct weft_group *, const struct weft_task *);
+
+/* Fills `out` with up to `cap` members, retained, and returns how many there were; exact when nobody comes or goes.
+ * Participants of maps and imaps are not among them. Looks at every task of the runtime.
+ * Ownership  The entries are the caller's to release: weft_tasks_release(out, n < cap ? n : cap). */
+size_t weft_group_snapshot(struct weft_group *, struct weft_task *out[], size_t cap);
+
+/* Waits until the group was empty at least once since the call. Waiting spawners, queued applies, running maps and imaps
+ * keep it non-empty (departure: in gevent they do not). Any number of threads may wait.
  * Context    Suspends; a cancellation point; lends slots as weft_task_join.
  * Errors     -ETIMEDOUT, -ECANCELED, -EDEADLK (called from a member or an item of it).
  * Order      Whoever returns sees the group's tasks finished. */
 WEFT_MUST int weft_group_join(struct weft_group *, int64_t deadline);
 
+/* Joins, and reports one member that failed (gevent: join with raise_error): `*outcome` is FAILED with its error, and
+ * `*task` the task, or NULL if nobody had a handle of it; OK and NULL if none failed. Each failure is reported once, the
+ * oldest first, also those from before the call unless the group was made with forget_errors. After -ETIMEDOUT it is what
+ * there is so far; after other errors {PENDING, 0, NULL}. A failure ends no wait; a task that was killed has not failed.
+ * Context, Errors, Order  As weft_group_join.
+ * Ownership  `*task` is the caller's to release, and with it `value` is lent; `outcome` and `task` may be NULL. */
+WEFT_MUST int weft_group_join_outcome(struct weft_group *, int64_t deadline, struct weft_outcome *, struct weft_task **task);
+
 /* Kills every member once and waits until the group was empty once, killing what is added meanwhile; with WEFT_NOWAIT
- * it makes one pass. Waiting spawns end with -ESHUTDOWN, maps and imaps of the group are cancelled.
+ * it makes one pass. Waiting spawns end with -ESHUTDOWN, queued applies never run, maps and imaps of the group are
+ * cancelled (departure: gevent leaves these be).
  * Context    Suspends unless WEFT_NOWAIT; never a cancellation point.
  * Errors     -ETIMEDOUT, -EINVAL (a positive reason). From a member all are marked, and it returns -ECANCELED: that is
  *            the caller's own kill, delivered; or -EDEADLK, if that was delivered before. */
 int weft_group_kill(struct weft_group *, int reason, int64_t deadline);
 
+/* Kills one member, as weft_group_kill would (gevent: killone). With WEFT_NOWAIT: 0 if it is marked now; otherwise 0 when
+ * it has ended, also if it was dying before (departure: gevent does not wait then).
+ * Context    Suspends unless WEFT_NOWAIT; never a cancellation point.
+ * Errors     -ENOENT (no member), -EALREADY (WEFT_NOWAIT, and it was killed before), -ETIMEDOUT, -ECANCELED (oneself:
+ *            delivered by this), -EDEADLK (oneself, with a deadline, when the kill was delivered before or is masked),
+ *            -EINVAL (a positive reason). */
+int weft_group_kill_one(struct weft_group *, struct weft_task *, int reason, int64_t deadline);
+
 /* True when no slot is free. */
 bool weft_pool_full(const struct weft_group *);
+
+/* How many slots it has; WEFT_UNLIMITED of a plain group. */
+size_t weft_pool_size(const struct weft_group *);
 
 /* How many slots are free: size - used, not less than 0; without bound: 1. */
 size_t weft_pool_free_count(const struct weft_group *);
@@ -482,6 +545,54 @@ size_t weft_pool_free_count(const struct weft_group *);
  * Context    Suspends; a cancellation point.
  * Errors     -ECANCELED. */
 WEFT_MUST int weft_pool_wait_available(struct weft_group *, int64_t deadline);
+
+/* Gives a pool another size, from 0 to WEFT_UNLIMITED. More slots go to those that wait, in their order; if there are
+ * more members than slots, the surplus finishes.
+ * Context    Does not wait; not a cancellation point.
+ * Errors     -EINVAL (a plain group, and a bound: its members hold no slots). */
+WEFT_MUST int weft_pool_resize(struct weft_group *, size_t size);
+
+/* ---- apply: one call ----
+ *
+ * A group of NULL is a private one without bound, for this call. The function runs in a task of its own, which is a
+ * member. */
+
+struct weft_apply_options {
+    size_t struct_size;                           /* sizeof(struct weft_apply_options) */
+    weft_callback_fn *callback;                   /* called with the outcome; or NULL */
+    void *callback_arg;                           /* passed to it */
+    unsigned when;                                /* for which outcomes, or-ed; 0: WEFT_ON_OK */
+    const struct weft_task_options *task_options; /* of the task; or NULL */
+};
+
+/* Calls fn in the group and waits for its outcome:
+ *
+ *     void *value = NULL;
+ *     int rc = fn(arg, &value);
+ *     ... the outcome is as of rc, with the value unless rc ...
+ *
+ * It never returns before fn has ended, or is sure never to run. A kill of the caller is passed on to fn, waited for,
+ * and reported then: -ECANCELED.
+ * Context    Suspends; a cancellation point; lends slots as weft_task_join, so a member of a pool of 1 may apply in it.
+ * Errors     -ECANCELED (the caller was killed, whatever fn returned), -ESHUTDOWN (closed, or killed while this waited
+ *            for a slot). After a negative return the outcome is {PENDING, 0, NULL}. That fn failed is in the outcome,
+ *            and not an error of this call.
+ * Ownership  `value` is the caller's; NULL if the outcome is not OK. A result that the caller does not get goes to
+ *            `result_free`. `arg_free` is called once if the call returns 0 or fn began. */
+WEFT_MUST int weft_group_apply(struct weft_group *, weft_task_fn *, void *arg, struct weft_outcome *);
+
+/* The same; before it returns 0 it calls the callback, in the caller, when slot and membership are given back already. */
+WEFT_MUST int weft_group_apply_cb(struct weft_group *, weft_task_fn *, void *arg, const struct weft_apply_options *,
+                                  struct weft_outcome *);
+
+/* Calls fn in the group and does not wait, not for a slot either: while the pool is full the call stands in its queue,
+ * and becomes a member when it is admitted. Killed before that it never runs. `*out` is what to wait for; `out` may be
+ * NULL. The callback runs in a task of its own, which belongs to no group, after the task has finished.
+ * Context    Not a cancellation point.
+ * Errors     -EINVAL (`when`), -ESHUTDOWN (closed), else as weft_task_spawn.
+ * Ownership  As weft_task_spawn. */
+WEFT_MUST int weft_group_apply_async(struct weft_group *, weft_task_fn *, void *arg, const struct weft_apply_options *,
+                                     struct weft_task **out);
 
 /* ---- maps: arrays and ranges ----
  *

@@ -6,11 +6,19 @@ enum { WAITERS = 1, WATCHED = 2, ONE = WEFT_ADMISSION_ONE };
 
 static uint64_t used_of(uint64_t word) { return word / ONE; }
 
-void weft_admission_init(struct weft_admission *admission, size_t size, struct weft_group *group)
+void weft_admission_init(struct weft_admission *admission, bool bounded, size_t size, struct weft_group *group)
 {
-    *admission = (struct weft_admission){ .group = group };
+    a_store(&admission->word, 0u, RELAXED); /* not the queues */
     a_store(&admission->size, size, RELAXED);
-    if (size != WEFT_UNLIMITED) {
+    a_store(&admission->bounded, bounded, RELAXED);
+    a_store(&admission->loan_count, 0u, RELAXED);
+    a_store(&admission->shuts, 0u, RELAXED);
+    admission->closed = admission->held = admission->reached = false;
+    admission->next_pool = NULL;
+    admission->tail = NULL;
+    admission->loans = NULL;
+    admission->group = group;
+    if (bounded) {
         weft_loans_add_pool(admission);
     }
 }
@@ -75,6 +83,7 @@ bool weft_admission_hand_over(struct weft_admission *admission, struct weft_wait
     fill(request->token, admission, loan);
     if (request->grant) {
         weft_waitq_unlink(tail, &request->waiter);
+        request->granted = true;
         request->grant(request);
         return true;
     }
@@ -106,9 +115,43 @@ static bool admit_by_loan(struct weft_admission *admission, struct weft_waiter *
     return false;
 }
 
-/* Admits whoever can be: the first ones by free slots, anybody by a loan that is meant for it. Keeps WAITERS true. */
-static void admit(struct weft_admission *admission, struct weft_waiter **tail, struct weft_waiter **ready)
+/* How many of those who wait in the queue hold a slot meanwhile. */
+static size_t count_waiting_members(struct weft_waiter *tail)
 {
+    size_t members = 0;
+    struct weft_waiter *waiter = tail;
+    for (bool more = tail != NULL; more; more = waiter != tail) {
+        waiter = waiter->next;
+        members += weft_request_of(waiter)->member && !weft_request_of(waiter)->grant;
+    }
+    return members;
+}
+
+/* Takes somebody out of the queue with a negative code. False: it was going anyway. */
+static bool refuse(struct weft_waiter **tail, struct weft_request *request, int code, struct weft_waiter **ready)
+{
+    request->ended = code;
+    return weft_waitq_claim(tail, &request->waiter, NULL, ready);
+}
+
+/* P7, where not a wait but the end of a debt has closed the circle. */
+static void break_circle(struct weft_admission *admission, struct weft_waiter **tail, struct weft_waiter **ready)
+{
+    size_t members = count_waiting_members(*tail);
+    if (members == 0 || members < used_of(a_load(&admission->word, RELAXED))) {
+        return;
+    }
+    struct weft_waiter *waiter = *tail;
+    while (!weft_request_of(waiter)->member || weft_request_of(waiter)->grant) {
+        waiter = waiter->previous;
+    }
+    (void)refuse(tail, weft_request_of(waiter), -EDEADLK, ready);
+}
+
+/* Admits whoever can be: the first ones by free slots, anybody by a loan that is meant for it. Keeps WAITERS true. */
+static bool admit(struct weft_admission *admission, struct weft_waiter **tail, struct weft_waiter **ready)
+{
+    bool any = false;
     while (*tail && take_free(admission, true)) {
         bool given = false;
         while (*tail && !given) {
@@ -117,16 +160,22 @@ static void admit(struct weft_admission *admission, struct weft_waiter **tail, s
         if (!given) {
             a_sub(&admission->word, (uint64_t)ONE, RELEASE);
         }
+        any = any || given;
     }
     while (admit_by_loan(admission, tail, ready)) {
+        any = true;
     }
     weft_admission_note_waiters(admission, *tail);
+    return any;
 }
 
-void weft_admission_admit_and_unlock(struct weft_admission *admission, struct weft_waiter *tail)
+void weft_admission_admit_and_unlock(struct weft_admission *admission, struct weft_waiter *tail, bool freed)
 {
     struct weft_waiter *ready = NULL;
-    admit(admission, &tail, &ready);
+    if (!admit(admission, &tail, &ready) && freed) {
+        break_circle(admission, &tail, &ready);
+        weft_admission_note_waiters(admission, tail);
+    }
     uint64_t word = a_load(&admission->word, RELAXED);
     bool watched = (word & WATCHED) && !(word & WAITERS) && used_of(word) < a_load(&admission->size, RELAXED);
     if (watched) {
@@ -171,15 +220,7 @@ bool weft_admission_try(struct weft_admission *admission, struct weft_request *r
 /* Under the lock. P7: every slot is held by a member that stands in this queue, or is the caller's. */
 static bool closes_the_circle(struct weft_admission *admission, struct weft_waiter *tail)
 {
-    size_t members = 1;
-    if (tail) {
-        struct weft_waiter *waiter = tail;
-        do {
-            waiter = waiter->next;
-            members += weft_request_of(waiter)->member && !weft_request_of(waiter)->grant;
-        } while (waiter != tail);
-    }
-    return members >= used_of(a_load(&admission->word, RELAXED));
+    return count_waiting_members(tail) + 1 >= used_of(a_load(&admission->word, RELAXED));
 }
 
 static void forget(struct weft_admission *admission, struct weft_waiter *waiter)
@@ -190,6 +231,30 @@ static void forget(struct weft_admission *admission, struct weft_waiter *waiter)
         weft_admission_note_waiters(admission, tail);
     }
     weft_waitq_unlock(&admission->queue, tail);
+}
+
+/* Begins a wait that the task's end shall end, too: a second node for it, in the task's queue. The epoch; 0: the task has ended. */
+static uint64_t begin_until(struct weft_task *task, struct weft_waiter *end)
+{
+    uint64_t epoch = 0;
+    (void)weft_task_settled(task);
+    struct weft_waiter *tail = weft_waitq_lock(&task->waitq);
+    if (!weft_task_is_finished(task)) {
+        epoch = end->epoch = weft_wait_begin(end->slot);
+        end->fired = false;
+        weft_waitq_link(&tail, end);
+    }
+    weft_waitq_unlock(&task->waitq, tail);
+    return epoch;
+}
+
+static void forget_until(struct weft_task *task, struct weft_waiter *end)
+{
+    struct weft_waiter *tail = weft_waitq_lock(&task->waitq); /* also when it was popped: its waker may hold the lock still */
+    if (end->linked) {
+        weft_waitq_unlink(&tail, end);
+    }
+    weft_waitq_unlock(&task->waitq, tail);
 }
 
 int weft_admission_wait(struct weft_admission *admission, struct weft_request *request, int64_t deadline)
@@ -205,15 +270,20 @@ int weft_admission_wait(struct weft_admission *admission, struct weft_request *r
         return -ENOMEM;
     }
     struct weft_wait wait = { .deadline = deadline, .cancellable = true };
+    struct weft_waiter end = { .slot = slot, .kind = WEFT_WAITER_ONE };
     for (;;) {
+        uint64_t epoch = 0;
+        if (request->until && (epoch = begin_until(request->until, &end)) == 0) {
+            return 1;
+        }
         struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
         /* Before the look: a release that does not see it has come before the look at `used`. */
         a_or(&admission->word, (uint64_t)WAITERS, SEQ_CST); /* first */
         int rc = 1;
         if (take_now(admission, tail, request)) {
             rc = 0;
-        } else if (a_load(&admission->shuts, RELAXED) != request->shuts) {
-            rc = -ESHUTDOWN; /* the group was killed between the caller's entry and here */
+        } else if (a_load(&admission->shuts, RELAXED) != request->shuts || (admission->closed && !request->stays)) {
+            rc = -ESHUTDOWN; /* the group was killed or closed between the caller's entry and here */
         } else if (request->member && closes_the_circle(admission, tail)) {
             rc = -EDEADLK;
         } else if (deadline != WEFT_FOREVER && os_now() >= deadline) {
@@ -222,19 +292,27 @@ int weft_admission_wait(struct weft_admission *admission, struct weft_request *r
         if (rc <= 0) {
             weft_admission_note_waiters(admission, tail);
             weft_waitq_unlock(&admission->queue, tail);
+            if (request->until) {
+                forget_until(request->until, &end);
+                weft_wait_abandon(slot);
+            }
             return rc;
         }
-        request->ended = false;
+        request->ended = 0;
         request->essential = true;
-        request->waiter = (struct weft_waiter){ .slot = slot, .kind = WEFT_WAITER_ONE, .epoch = weft_wait_begin(slot) };
+        request->waiter =
+            (struct weft_waiter){ .slot = slot, .kind = WEFT_WAITER_ONE, .epoch = request->until ? epoch : weft_wait_begin(slot) };
         weft_waitq_link(&tail, &request->waiter);
         weft_waitq_unlock(&admission->queue, tail);
         weft_loans_look_again();
         unsigned reason = weft_wait_end(slot, &wait);
         forget(admission, &request->waiter); /* also when it was claimed: whoever did has let go of the queue then */
+        if (request->until) {
+            forget_until(request->until, &end);
+        }
         struct weft_scope *scope = a_load(&slot->scope, RELAXED);
         if ((reason & ~WEFT_CLAIM_EARLY) == WEFT_CLAIM_WOKEN) {
-            return request->ended ? -ESHUTDOWN : 0;
+            return request->waiter.fired ? request->ended : 1;
         }
         if (scope && weft_scope_deliver(scope)) {
             return -ECANCELED;
@@ -248,23 +326,30 @@ int weft_admission_wait(struct weft_admission *admission, struct weft_request *r
 void weft_admission_queue(struct weft_admission *admission, struct weft_request *request)
 {
     struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    if (request->ended) {
+        weft_waitq_unlock(&admission->queue, tail);
+        return;
+    }
     request->waiter = (struct weft_waiter){ .kind = WEFT_WAITER_LINK };
     weft_waitq_link(&tail, &request->waiter);
     a_or(&admission->word, (uint64_t)WAITERS, SEQ_CST);
-    weft_admission_admit_and_unlock(admission, tail);
+    weft_admission_admit_and_unlock(admission, tail, false);
     weft_loans_look_again();
 }
 
 bool weft_admission_withdraw(struct weft_admission *admission, struct weft_request *request)
 {
     struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
-    bool linked = request->waiter.linked;
-    if (linked) {
+    bool mine = !request->granted && !request->ended;
+    if (mine) {
+        request->ended = -ECANCELED;
+    }
+    if (request->waiter.linked) {
         weft_waitq_unlink(&tail, &request->waiter);
         weft_admission_note_waiters(admission, tail);
     }
     weft_waitq_unlock(&admission->queue, tail);
-    return linked;
+    return mine;
 }
 
 /* ---- giving back ---- */
@@ -291,7 +376,7 @@ void weft_admission_release(struct weft_token *token)
     } else {
         a_sub(&admission->word, (uint64_t)ONE, RELEASE);
     }
-    weft_admission_admit_and_unlock(admission, tail);
+    weft_admission_admit_and_unlock(admission, tail, !loan);
     if (loan) {
         weft_loans_look_again(); /* it can be had again, perhaps by who waits in another pool */
     }
@@ -309,36 +394,52 @@ void weft_token_move(struct weft_token *token, struct weft_token *into)
     weft_waitq_unlock(&admission->queue, tail);
 }
 
-void weft_admission_force(struct weft_admission *admission)
+void weft_admission_force(struct weft_admission *admission, struct weft_token *token)
 {
-    if (weft_admission_bounded(admission)) {
+    fill(token, weft_admission_bounded(admission) ? admission : NULL, NULL);
+    if (token->admission) {
         a_add(&admission->word, (uint64_t)ONE, ACQ_REL);
     }
 }
 
-void weft_admission_shut(struct weft_admission *admission)
+/* Under the lock. */
+static void refuse_all(struct weft_waiter **tail, bool those_that_stay, struct weft_waiter **ready)
+{
+    struct weft_waiter *last = *tail, *next = last ? last->next : NULL;
+    for (struct weft_waiter *waiter = NULL; last && waiter != last;) {
+        waiter = next;
+        next = waiter->next;
+        struct weft_request *request = weft_request_of(waiter);
+        if (!request->grant && (those_that_stay || !request->stays)) {
+            (void)refuse(tail, request, -ESHUTDOWN, ready);
+        }
+    }
+}
+
+static void shut(struct weft_admission *admission, bool those_that_stay)
 {
     struct weft_waiter *ready = NULL;
     struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
-    a_add(&admission->shuts, 1u, RELEASE);
-    bool again = true;
-    while (again) {
-        again = false;
-        struct weft_waiter *waiter = tail;
-        for (bool more = tail != NULL; more; more = waiter != tail) {
-            waiter = waiter->next;
-            struct weft_request *request = weft_request_of(waiter);
-            if (!request->grant) {
-                request->ended = true;
-                (void)weft_waitq_claim(&tail, waiter, NULL, &ready);
-                again = true; /* the ring has changed */
-                break;
-            }
-        }
+    if (those_that_stay) {
+        a_add(&admission->shuts, 1u, RELEASE);
+    } else {
+        admission->closed = true;
     }
-    admit(admission, &tail, &ready);
+    refuse_all(&tail, those_that_stay, &ready);
+    (void)admit(admission, &tail, &ready);
     weft_waitq_unlock(&admission->queue, tail);
     weft_waitq_ready(ready);
+}
+
+void weft_admission_shut(struct weft_admission *admission) { shut(admission, true); }
+
+void weft_admission_close(struct weft_admission *admission) { shut(admission, false); }
+
+void weft_admission_resize(struct weft_admission *admission, size_t size)
+{
+    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    a_store(&admission->size, size, SEQ_CST);
+    weft_admission_admit_and_unlock(admission, tail, false);
 }
 
 size_t weft_admission_free(const struct weft_admission *admission)

@@ -98,8 +98,8 @@ void weft_crew_call(struct weft_crew *crew)
 void weft_crew_return(struct weft_crew *crew)
 {
     if (crew->listed) {
+        weft_waiting_end(&crew->waiting); /* L2, loan.c */
         weft_lending_end(&crew->lending, weft_slot_self());
-        weft_waiting_end(&crew->waiting);
     }
 }
 

@@ -81,7 +81,7 @@ int weft_task_spawn(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, c
 int weft_task_start(struct weft_task *task)
 {
     int rc = usable(task);
-    if (rc == 0 && (rc = weft_task_launch(task)) == 0) {
+    if (rc == 0 && (rc = weft_task_launch(task, WEFT_TASK_NEW)) == 0) {
         weft_sched_push(weft_task_runtime(task), task);
     }
     return rc;
@@ -114,7 +114,7 @@ int weft_task_start_at(struct weft_task *task, int64_t when)
     ext->start_timer.fire = start_fire;
     ext->start_due.run = start_run;
     weft_task_retain(task); /* a kill may end it before this call has armed the timer */
-    rc = weft_task_launch(task);
+    rc = weft_task_launch(task, WEFT_TASK_NEW);
     if (rc == 0) {
         weft_sched_arm(weft_task_runtime(task), &ext->start_timer, when);
         uint32_t word = a_load(&task->state, SEQ_CST); /* either this sees the claim, or the claimer's cancel sees the timer */

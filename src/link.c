@@ -15,7 +15,8 @@ struct weft_link {
     struct weft_link *next;    /* in the chain */
     struct weft_task *of;
     struct weft_task *task; /* in which it will run */
-    weft_link_fn *fn;
+    weft_link_fn *fn;       /* one of the two */
+    weft_callback_fn *callback;
     void *arg;
     uint64_t id;
     unsigned flags;
@@ -64,7 +65,11 @@ static void call(struct weft_link *link)
 {
     struct weft_outcome outcome;
     weft_task_read_outcome(link->of, &outcome);
-    link->fn(link->of, &outcome, link->arg);
+    if (link->callback) {
+        link->callback(&outcome, link->arg);
+    } else {
+        link->fn(link->of, &outcome, link->arg);
+    }
 }
 
 static int run_link(void *arg, void **result)
@@ -161,9 +166,10 @@ bool weft_link_release(struct weft_task *task, struct weft_waiter *waiter)
     return append(&a_load(&task->ext, ACQUIRE)->links, weft_container_of(waiter, struct weft_link, waiter));
 }
 
-int weft_task_link(struct weft_task *task, weft_link_fn *fn, void *arg, unsigned flags, uint64_t *id)
+static int make(struct weft_task *task, const struct weft_link *shape, const struct weft_task_options *given, uint64_t *id)
 {
-    if (!task || !fn || !(flags & WEFT_ON_ANY) || (flags & ~(unsigned)(WEFT_ON_ANY | WEFT_LINK_RAW))) {
+    unsigned flags = shape->flags;
+    if (!task || (!shape->fn && !shape->callback) || !(flags & WEFT_ON_ANY) || (flags & ~(unsigned)(WEFT_ON_ANY | WEFT_LINK_RAW))) {
         return -EINVAL;
     }
     struct weft_runtime *runtime = weft_task_runtime(task);
@@ -172,14 +178,21 @@ int weft_task_link(struct weft_task *task, weft_link_fn *fn, void *arg, unsigned
         return rc;
     }
     struct weft_link *link = weft_task_extend(task) ? calloc(1, sizeof *link) : NULL;
-    struct weft_task_options options = { .struct_size = sizeof options, .arg_free = link_ended, .name = "weft link" };
+    struct weft_task_options options = { .struct_size = sizeof options, .name = "weft link" };
+    if (given) {
+        options = *given;
+    }
+    options.arg_free = link_ended;
+    options.result_free = NULL;
+    options.deadline = 0;
     if (!link || (rc = weft_task_make(runtime, run_link, link, &options, NULL, &link->task)) != 0) {
         free(link);
         return rc != 0 ? rc : -ENOMEM;
     }
     link->of = task;
-    link->fn = fn;
-    link->arg = arg;
+    link->fn = shape->fn;
+    link->callback = shape->callback;
+    link->arg = shape->arg;
     link->flags = flags;
     link->id = a_add(&ids, 1u, RELAXED) + 1;
     link->waiter.kind = WEFT_WAITER_LINK;
@@ -200,6 +213,17 @@ int weft_task_link(struct weft_task *task, weft_link_fn *fn, void *arg, unsigned
         weft_links_advance(task);
     }
     return 0;
+}
+
+int weft_task_link(struct weft_task *task, weft_link_fn *fn, void *arg, unsigned flags, uint64_t *id)
+{
+    return make(task, &(struct weft_link){ .fn = fn, .arg = arg, .flags = flags }, NULL, id);
+}
+
+int weft_task_link_callback(struct weft_task *task, weft_callback_fn *callback, void *arg, unsigned flags,
+                            const struct weft_task_options *options, uint64_t *id)
+{
+    return make(task, &(struct weft_link){ .callback = callback, .arg = arg, .flags = flags }, options, id);
 }
 
 /* Under the lock: out of the queue of an unfinished task. */

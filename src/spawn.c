@@ -1,10 +1,10 @@
-/* Spawning into a group or pool, and what a pool says of its slots. */
-#include "group.h"
+/* Spawning into a group or pool. */
+#include "membership.h"
 
 #include <stdlib.h>
 
-/* Waits for a slot as one that keeps the group non-empty without being a member. */
-static int wait_for_slot(struct weft_group *group, struct weft_request *request, int64_t deadline, bool *entered)
+/* Waits as one that keeps the group non-empty without being a member. */
+int weft_group_wait_for_slot(struct weft_group *group, struct weft_request *request, int64_t deadline, bool *entered)
 {
     bool killing = false;
     if (weft_admission_try(&group->admission, request)) {
@@ -30,51 +30,33 @@ static int wait_for_slot(struct weft_group *group, struct weft_request *request,
 }
 
 /* A borrowed slot needs to be remembered where its lender finds it. */
-static int keep_token(struct weft_task *task, struct weft_token *token)
+static int keep_token(struct weft_group *group, struct weft_task *task, struct weft_token *token)
 {
     if (!a_load(&token->loan, RELAXED)) {
         return 0;
     }
     struct weft_task_ext *ext = weft_task_extend(task);
-    struct weft_token *kept = ext ? calloc(1, sizeof *kept) : NULL;
-    if (!kept) {
+    struct weft_stay *stay = ext ? calloc(1, sizeof *stay) : NULL;
+    if (!stay) {
         return -ENOMEM;
     }
-    weft_token_move(token, kept);
-    ext->token = kept;
+    stay->task = task;
+    stay->group = group;
+    weft_token_move(token, &stay->token);
+    ext->stay = stay;
     return 0;
 }
 
-int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
-                          int64_t deadline, struct weft_task **out)
+int weft_group_launch(struct weft_group *group, struct weft_task *task, struct weft_token *token, bool entered, bool accepted,
+                      struct weft_task **out)
 {
-    if (out) {
-        *out = NULL;
-    }
-    int rc = weft_group_usable(group);
-    if (rc == 0 && deadline != WEFT_NOWAIT) {
-        rc = weft_cancel_point();
-    }
-    struct weft_task *task;
-    if (rc != 0 ||
-        (rc = weft_task_make(group->runtime, fn, arg, options, group->has_options ? &group->options : NULL, &task)) != 0) {
-        return rc;
-    }
-    struct weft_token token = { 0 };
-    bool bounded = weft_admission_bounded(&group->admission), killing = false, entered = false;
-    if (bounded) {
-        struct weft_request request = { .token = &token, .caller = weft_caller_self() };
-        request.member = weft_caller_holds(request.caller, &group->admission);
-        rc = wait_for_slot(group, &request, deadline, &entered);
-    }
-    if (rc == 0 && (rc = keep_token(task, &token)) != 0) {
-        weft_admission_release(&token);
-    }
+    bool killing = false;
+    int rc = keep_token(group, task, token);
     if (rc != 0) {
+        weft_admission_release(token);
         if (entered) {
             weft_group_leave(group);
         }
-        weft_task_unmake(task);
         return rc;
     }
     a_store(&task->group, group, RELAXED);
@@ -82,7 +64,7 @@ int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg,
     if (entered) { /* the kill's view of the record needs an update of word after the line above (G3) */
         uint64_t word = a_add(&group->word, (uint64_t)0, ACQ_REL);
         killing = (word & WEFT_GROUP_KILLING) != 0;
-        if (word & WEFT_GROUP_CLOSED) {
+        if ((word & WEFT_GROUP_CLOSED) && !accepted) {
             weft_group_leave(group);
             rc = -ESHUTDOWN;
         }
@@ -100,7 +82,7 @@ int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg,
         if (rc == 0) {
             weft_sched_push(group->runtime, task);
             if (killing) {
-                (void)weft_task_kill_once(task, group->kill_reason); /* taken in by the kill that goes on */
+                (void)weft_task_kill_once(task, a_load(&group->kill_reason, RELAXED)); /* taken in by the kill that goes on */
                 weft_task_release(task);
             }
             return 0;
@@ -114,28 +96,39 @@ int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg,
         *out = NULL;
     }
     struct weft_task_ext *ext = a_load(&task->ext, RELAXED);
-    if (bounded) {
-        weft_admission_release(ext && ext->token ? ext->token : &token);
-    }
+    weft_admission_release(ext && ext->stay ? &ext->stay->token : token);
     weft_task_unreserve(task, out != NULL);
-    weft_task_unmake(task);
+    return rc;
+}
+
+int weft_group_spawn_with(struct weft_group *group, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
+                          int64_t deadline, struct weft_task **out)
+{
+    if (out) {
+        *out = NULL;
+    }
+    int rc = weft_group_usable(group);
+    if (rc == 0 && deadline != WEFT_NOWAIT) {
+        rc = weft_cancel_point();
+    }
+    struct weft_task *task;
+    if (rc != 0 || (rc = weft_task_make(group->runtime, fn, arg, options, weft_group_defaults(group), &task)) != 0) {
+        return rc;
+    }
+    struct weft_token token = { 0 };
+    bool entered = false;
+    if (weft_admission_bounded(&group->admission)) {
+        struct weft_request request = { .token = &token, .caller = weft_caller_self() };
+        request.member = weft_caller_holds(request.caller, &group->admission);
+        rc = weft_group_wait_for_slot(group, &request, deadline, &entered);
+    }
+    if (rc != 0 || (rc = weft_group_launch(group, task, &token, entered, false, out)) != 0) {
+        weft_task_unmake(task);
+    }
     return rc;
 }
 
 int weft_group_spawn(struct weft_group *group, weft_task_fn *fn, void *arg, struct weft_task **out)
 {
     return weft_group_spawn_with(group, fn, arg, NULL, WEFT_FOREVER, out);
-}
-
-bool weft_pool_full(const struct weft_group *group) { return !group || weft_admission_free(&group->admission) == 0; }
-
-size_t weft_pool_free_count(const struct weft_group *group) { return group ? weft_admission_free(&group->admission) : 0; }
-
-int weft_pool_wait_available(struct weft_group *group, int64_t deadline)
-{
-    int rc = weft_group_usable(group);
-    if (rc != 0) {
-        return rc;
-    }
-    return weft_admission_watch(&group->admission, deadline);
 }

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void (*leave_group)(struct weft_group *group, struct weft_task *task);
+static struct weft_task_leave leave;
 
-void weft_task_set_leave(void (*leave)(struct weft_group *group, struct weft_task *task)) { leave_group = leave; }
+void weft_task_set_leave(const struct weft_task_leave *given) { leave = *given; }
 
 /* ---- records ---- */
 
@@ -31,7 +31,7 @@ static void ext_free(struct weft_task *task)
         return;
     }
     put_fiber(ext);
-    free(ext->token);
+    free(ext->stay);
     free(ext);
     a_store(&task->ext, NULL, RELAXED);
 }
@@ -40,6 +40,9 @@ static void record_free(struct weft_task *task)
 {
     struct weft_instance *instance = weft_slab_owner(task);
     weft_assert(a_load(&task->refs, RELAXED) == 0);
+    if (weft_unlikely(a_load(&task->state, RELAXED) & WEFT_TASK_NOTED)) {
+        leave.forget(task);
+    }
     ext_free(task);
     a_store(&task->state, WEFT_TASK_FREE, RELEASE);
     weft_slab_free(&instance->tasks, cache_of(&instance->runtime), task);
@@ -88,8 +91,7 @@ struct weft_task_ext *weft_task_extend(struct weft_task *task)
 static void deadline_fire(struct weft_timer *timer, void *context);
 static void deadline_run(struct weft_deferred *deferred);
 
-/* What the call leaves unset comes from the group's, then from the runtime's. */
-static void merge(struct weft_task_options *options, const struct weft_task_options *base)
+void weft_task_options_merge(struct weft_task_options *options, const struct weft_task_options *base)
 {
     options->name = options->name ? options->name : base->name;
     options->stack_size = options->stack_size ? options->stack_size : base->stack_size;
@@ -140,7 +142,7 @@ static int apply_options(struct weft_task *task, struct weft_runtime *runtime, c
     struct weft_task_options merged;
     int rc = weft_options_read(&merged, sizeof merged, options);
     if (rc == 0 && base) {
-        merge(&merged, base);
+        weft_task_options_merge(&merged, base);
     }
     if (rc == 0 && (merged.stack_size > WEFT_STACK_LARGEST || merged.guard_size > WEFT_STACK_LARGEST)) {
         rc = -EINVAL;
@@ -374,22 +376,32 @@ void weft_tasks_each(struct weft_runtime *runtime, bool (*visit)(struct weft_tas
 
 /* ---- the end ---- */
 
-static void leave_groups(struct weft_task *task)
+/* Each membership is left by whoever takes it out of where it is written (membership.h). `alone`: nobody has a handle, so nobody
+ * else can; then taking it out needs no exchange. */
+static void leave_groups(struct weft_task *task, bool alone)
 {
+    struct weft_task_ext *ext = a_load(&task->ext, ACQUIRE);
+    if (weft_unlikely(ext && ext->stay && leave.withdraw(task, ext->stay))) {
+        a_sub(&task->refs, 1u, RELEASE); /* the queue's; not the last: the caller has one */
+    }
     struct weft_group *group = a_load(&task->group, RELAXED);
     if (group) {
-        a_store(&task->group, NULL, RELAXED);
-        leave_group(group, task);
+        if (alone) {
+            a_store(&task->group, NULL, RELAXED);
+        } else {
+            group = a_swap(&task->group, NULL, ACQ_REL); /* M1 */
+        }
+        if (group) {
+            leave.spawned(group, task);
+        }
     }
-    struct weft_task_ext *ext = a_load(&task->ext, ACQUIRE);
     while (ext && a_load(&ext->memberships, RELAXED)) {
         struct weft_waiter *tail = weft_waitq_lock(&task->waitq);
         struct weft_membership *membership = a_load(&ext->memberships, RELAXED);
         a_store(&ext->memberships, membership ? membership->next : NULL, RELAXED);
         weft_waitq_unlock(&task->waitq, tail);
         if (membership) {
-            leave_group(membership->group, task);
-            free(membership);
+            leave.added(membership, task);
             a_sub(&task->refs, 1u, RELEASE); /* not the last: the caller has one */
         }
     }
@@ -405,7 +417,7 @@ static struct weft_waiter *lock_without_memberships(struct weft_task *task)
             return tail;
         }
         weft_waitq_unlock(&task->waitq, tail);
-        leave_groups(task);
+        leave_groups(task, false);
     }
 }
 
@@ -468,7 +480,13 @@ static void finish(struct weft_task *task, enum weft_task_state from, enum weft_
                   RELAXED, RELAXED)) {
     }
     set_state(task, from, WEFT_TASK_ENDING, (uint32_t)status << WEFT_TASK_STATUS_SHIFT);
-    leave_groups(task);
+    uint32_t refs = 1;
+    bool alone = !ext && a_cas(&task->refs, &refs, 0u, ACQ_REL, RELAXED); /* nobody has a handle, and nobody will */
+    if (weft_unlikely(alone && a_load(&task->ext, ACQUIRE) != NULL)) {
+        a_store(&task->refs, 1u, RELEASE); /* a link or a membership came late, and its maker has let go of the task since */
+        alone = false;
+    }
+    leave_groups(task, alone);
     struct weft_worker *worker = weft_worker_self();
     if (!(word & WEFT_TASK_INTERNAL)) {
         weft_count_on(runtime, worker, finished, 1);
@@ -481,14 +499,8 @@ static void finish(struct weft_task *task, enum weft_task_state from, enum weft_
     if (drop_queue_ref) {
         a_sub(&task->refs, 1u, RELEASE); /* not the last: this call has one */
     }
-    uint32_t refs = 1;
-    bool alone = !ext && a_cas(&task->refs, &refs, 0u, ACQ_REL, RELAXED);
-    if (weft_unlikely(alone && a_load(&task->ext, ACQUIRE) != NULL)) {
-        a_store(&task->refs, 1u, RELEASE); /* a link or a membership came late, and its maker has let go of the task since */
-        alone = false;
-    }
     if (weft_likely(alone)) {
-        record_free(task); /* nobody has a handle, and so nobody waits for it */
+        record_free(task); /* nobody waits for it */
     } else if (settle(task)) {
         drop_value(task);
         record_free(task);
@@ -574,10 +586,14 @@ void weft_task_run(struct weft_worker *worker, struct weft_task *task)
 
 /* ---- starting and cancelling ---- */
 
-int weft_task_launch(struct weft_task *task)
+bool weft_task_lay_claim(struct weft_task *task) { return claim_state(task, WEFT_TASK_NEW, WEFT_TASK_CLAIMED, 0); }
+
+bool weft_task_drop_claim(struct weft_task *task) { return claim_state(task, WEFT_TASK_CLAIMED, WEFT_TASK_NEW, 0); }
+
+int weft_task_launch(struct weft_task *task, enum weft_task_state from)
 {
     struct weft_runtime *runtime = weft_task_runtime(task);
-    if (weft_task_state(task) != WEFT_TASK_NEW) {
+    if (weft_task_state(task) != from) {
         return -EALREADY;
     }
     int rc = count_queued(runtime, weft_worker_self(), false);
@@ -585,7 +601,7 @@ int weft_task_launch(struct weft_task *task)
         return rc;
     }
     weft_task_retain(task); /* the runtime's */
-    if (!claim_state(task, WEFT_TASK_NEW, WEFT_TASK_QUEUED, WEFT_TASK_STARTED)) {
+    if (!claim_state(task, from, WEFT_TASK_QUEUED, WEFT_TASK_STARTED)) {
         a_sub(&task->refs, 1u, RELEASE);
         a_add(&runtime->foreign.ended, 1u, SEQ_CST);
         a_add(&runtime->foreign.begun, 1u, RELAXED);
@@ -595,6 +611,22 @@ int weft_task_launch(struct weft_task *task)
     return 0;
 }
 
+/* From whichever of the states before RUNNING it is in: it may change among these meanwhile. */
+static bool doom(struct weft_task *task, bool *was_queued)
+{
+    uint32_t word = a_load(&task->state, ACQUIRE);
+    for (;;) {
+        uint32_t state = word & WEFT_TASK_STATE;
+        *was_queued = state == WEFT_TASK_QUEUED;
+        if (state != WEFT_TASK_NEW && state != WEFT_TASK_CLAIMED && state != WEFT_TASK_QUEUED) {
+            return false;
+        }
+        if (a_cas(&task->state, &word, (word & ~WEFT_TASK_STATE) | (uint32_t)WEFT_TASK_DOOMED, SEQ_CST, ACQUIRE)) {
+            return true;
+        }
+    }
+}
+
 bool weft_task_cancel_unstarted(struct weft_task *task, int reason)
 {
     bool was_queued = false;
@@ -602,12 +634,9 @@ bool weft_task_cancel_unstarted(struct weft_task *task, int reason)
         return false; /* its crew ends it */
     }
     weft_task_retain(task); /* finish gives one up */
-    if (!claim_state(task, WEFT_TASK_NEW, WEFT_TASK_DOOMED, 0)) {
-        was_queued = claim_state(task, WEFT_TASK_QUEUED, WEFT_TASK_DOOMED, 0);
-        if (!was_queued) {
-            weft_task_release(task);
-            return false;
-        }
+    if (!doom(task, &was_queued)) {
+        weft_task_release(task);
+        return false;
     }
     if (was_queued) {
         struct weft_runtime *runtime = weft_task_runtime(task);

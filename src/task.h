@@ -11,9 +11,10 @@
  * | state | where it is | start | run | kill | last release | end |
  * |---|---|---|---|---|---|---|
  * | FREE | slab | - | - | - | - | - |
- * | NEW | with its holders | QUEUED | - | DOOMED | DOOMED | - |
+ * | NEW | with its holders | QUEUED; CLAIMED by a start into a group | - | DOOMED | DOOMED | - |
+ * | CLAIMED | with whoever starts it into a group, who waits for a slot; it goes on to QUEUED, or is given back: NEW | -EALREADY | - | DOOMED | - | - |
  * | RESERVED | with its spawner, between entering a group and being published: a walker of that group waits it out | - | - | - | - | - |
- * | QUEUED | deque, injector or a start timer; after a kill as a tombstone, whatever the state | -EALREADY | RUNNING | DOOMED | - | - |
+ * | QUEUED | deque, injector, a start timer or the queue of a pool; after a kill as a tombstone (not in timer and pool), whatever the state | -EALREADY | RUNNING | DOOMED | - | - |
  * | RUNNING | on a fiber: on a worker, ready, or waiting (then its slot is PARKED: this is "blocked") | -EALREADY | - | request | - | ENDING |
  * | DOOMED | with whoever killed it before it ran; arg_free and hooks run | -EALREADY | tombstone | -EALREADY | - | ENDING |
  * | ENDING | outcome stored; leaving groups; no user code runs: whoever meets it spins (T6) | -EALREADY | tombstone | 0 | - | FINISHED |
@@ -43,7 +44,8 @@ enum weft_task_state {
     WEFT_TASK_DOOMED,
     WEFT_TASK_ENDING,
     WEFT_TASK_FINISHED,
-    WEFT_TASK_RESERVED
+    WEFT_TASK_RESERVED,
+    WEFT_TASK_CLAIMED
 };
 
 /* Beside the state, in the same word. */
@@ -55,6 +57,7 @@ enum weft_task_state {
 #define WEFT_TASK_TAKEN 0x100u   /* the value is the caller's */
 #define WEFT_TASK_STARTED 0x200u /* counted as queued */
 #define WEFT_TASK_HOOKED 0x400u  /* has hooks, its own or the runtime's */
+#define WEFT_TASK_NOTED 0x800u   /* failed, and a group keeps a note of it (failure.h), which hears when the record is freed */
 
 struct weft_task_ext;
 
@@ -76,6 +79,8 @@ _Static_assert(sizeof(struct weft_task) == 64 && offsetof(struct weft_task, grou
 _Static_assert(offsetof(struct weft_task, waitq) == 32 && offsetof(struct weft_task, scope) == 40, "design of the record");
 _Static_assert(offsetof(struct weft_task, ext) == 56, "design of the record");
 
+/* By add, start or the group's creation: membership.h has the rest of it. */
+struct weft_stay;
 struct weft_membership {
     struct weft_group *group;
     struct weft_membership *next;
@@ -100,7 +105,7 @@ struct weft_task_ext {
     struct weft_deferred deadline_due, start_due;
     _Atomic(struct weft_membership *) memberships; /* changed under the task's queue lock */
     struct weft_link_chain links;
-    struct weft_token *token; /* of a member that was admitted on a loan (admission.h) */
+    struct weft_stay *stay; /* of a task that is spawned into a pool by way of its queue, or on a loan (membership.h) */
     char *name;
 };
 
@@ -167,8 +172,11 @@ void weft_task_unreserve(struct weft_task *task, bool handle); /* before unmake 
  * spawned, calls the spawn hook. -ESHUTDOWN (nothing changed): a foreign thread, and the runtime is being destroyed; not if `flags` has
  * WEFT_TASK_LATE, for tasks that the library owes. */
 int weft_task_publish(struct weft_task *task, enum weft_task_state state, unsigned flags, bool handle);
-/* NEW → QUEUED, counted, with the runtime's reference: the caller now pushes it. -EALREADY, -ESHUTDOWN. */
-int weft_task_launch(struct weft_task *task);
+/* NEW or CLAIMED (`from`) → QUEUED, counted, with the runtime's reference: the caller now pushes it. -EALREADY, -ESHUTDOWN. */
+int weft_task_launch(struct weft_task *task, enum weft_task_state from);
+/* NEW → CLAIMED, and back. False: it was started or killed. */
+bool weft_task_lay_claim(struct weft_task *task);
+bool weft_task_drop_claim(struct weft_task *task);
 bool weft_task_try_retain(struct weft_task *task); /* false: it is free */
 /* Cancels a task that has not run; false if it has been claimed otherwise. */
 bool weft_task_cancel_unstarted(struct weft_task *task, int reason);
@@ -201,16 +209,27 @@ static inline void weft_deferred_add(struct weft_expired *expired, struct weft_d
 /* Every record of the runtime that is in use, retained while `visit` runs; false ends the walk. */
 void weft_tasks_each(struct weft_runtime *runtime, bool (*visit)(struct weft_task *task, void *context), void *context);
 
-/* Membership, filled in by group.c before any runtime exists: called between ENDING and FINISHED. */
-void weft_task_set_leave(void (*leave)(struct weft_group *group, struct weft_task *task));
+/* What the end of a task means to groups, filled in by membership.c before any runtime exists. Between ENDING and FINISHED: */
+struct weft_task_leave {
+    bool (*withdraw)(struct weft_task *task, struct weft_stay *stay); /* true, once: it stood in a pool's queue, and does no more */
+    void (*spawned)(struct weft_group *group, struct weft_task *task);
+    void (*added)(struct weft_membership *membership, struct weft_task *task); /* frees it, too */
+    void (*forget)(struct weft_task *task);                                    /* a NOTED record is freed */
+};
+void weft_task_set_leave(const struct weft_task_leave *leave);
 
 /* link.c. Under the queue's lock, at the end: a waiter of kind LINK joins the chain; true if the caller is to advance it, unlocked. */
 bool weft_link_release(struct weft_task *task, struct weft_waiter *waiter);
+/* A link that calls back in a task with these options (name, stack, guard, hooks). */
+int weft_task_link_callback(struct weft_task *task, weft_callback_fn *callback, void *arg, unsigned flags,
+                            const struct weft_task_options *options, uint64_t *id);
 void weft_links_advance(struct weft_task *task);
 
 /* `hold` takes or gives back locks of process-wide data around fork, so that the child finds it whole. Called by constructors. */
 void weft_fork_guard(void (*hold)(bool hold));
 
+/* What `options` leaves unset comes from `base`. */
+void weft_task_options_merge(struct weft_task_options *options, const struct weft_task_options *base);
 /* Reads an option struct of any version into one of ours. -EINVAL, -E2BIG. A NULL source gives zeros. */
 int weft_options_read(void *into, size_t known, const void *from);
 
