@@ -227,13 +227,14 @@ static inline struct weft_task *task_create(weft_task_fn *fn, void *arg)
 }
 
 /* Waits for the task, looks at its outcome, gives the handle back. */
-#define ends_with(task, status_wanted, error_wanted)                         \
-    do {                                                                     \
-        struct weft_outcome outcome_;                                        \
-        check_eq(weft_task_get((task), weft_after(PATIENCE), &outcome_), 0); \
-        check_eq(outcome_.status, status_wanted);                            \
-        check_eq(outcome_.error, error_wanted);                              \
-        weft_task_release(task);                                             \
+#define ends_with(task, status_wanted, error_wanted)                        \
+    do {                                                                    \
+        struct weft_task *task_ = (task);                                   \
+        struct weft_outcome outcome_;                                       \
+        check_eq(weft_task_get(task_, weft_after(PATIENCE), &outcome_), 0); \
+        check_eq(outcome_.status, status_wanted);                           \
+        check_eq(outcome_.error, error_wanted);                             \
+        weft_task_release(task_);                                           \
     } while (0)
 
 #define ends_ok(task) ends_with(task, WEFT_OK, 0)
