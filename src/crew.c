@@ -136,7 +136,8 @@ static struct weft_participant *participant_make(struct weft_crew *crew)
                                                       .work = WEFT_WORK(crew),
                                                       .group = crew->work.group,
                                                       .caller = crew->caller,
-                                                      .shuts = crew->shuts };
+                                                      .shuts = crew->shuts,
+                                                      .stays = true };
         weft_scope_init(&participant->scope);
         weft_crew_retain(crew);
     }
@@ -290,7 +291,7 @@ static bool invite_one(struct weft_crew *crew)
     }
     participant->request.grant = granted;
     participant->request.essential = crew->running == 0;
-    if (weft_task_make_internal(crew->runtime, carrier, participant, &participant->task) != 0) {
+    if (weft_group_make_wrapper(crew->work.group, crew->runtime, carrier, participant, &participant->task) != 0) {
         weft_slab_free(&participants, NULL, participant);
         a_sub(&crew->refs, 1u, RELAXED); /* not the last: the caller has one */
         return false;

@@ -90,6 +90,13 @@ static inline const struct weft_task_options *weft_group_defaults(struct weft_gr
     return defaults ? &defaults->options : NULL;
 }
 
+/* A task of the library's own that works for the group (NULL: for none), with what its options say for such (contract G11). */
+static inline int weft_group_make_wrapper(struct weft_group *group, struct weft_runtime *runtime, weft_task_fn *fn, void *arg,
+                                          struct weft_task **out)
+{
+    return weft_task_make_wrapper(runtime, fn, arg, group ? weft_group_defaults(group) : NULL, out);
+}
+
 /* spawn.c. For members-to-be: 0 with a slot, 1 if the task `until` has ended, or as weft_admission_wait. `*entered`: it had to wait, and
  * is counted in the group's word since. */
 int weft_group_wait_for_slot(struct weft_group *group, struct weft_request *request, int64_t deadline, bool *entered);

@@ -548,7 +548,7 @@ static int start(struct weft_group *group, const struct weft_source sources[], s
     if (imap->reserve) {
         *imap->reserve = (struct entry){ .index = WEFT_NO_INDEX };
     }
-    rc = imap->reserve ? weft_task_make_internal(runtime, source, imap, &imap->source_task) : -ENOMEM;
+    rc = imap->reserve ? weft_group_make_wrapper(group, runtime, source, imap, &imap->source_task) : -ENOMEM;
     if (rc == 0 && weft_group_begin_work(group, &imap->crew.work) != 0) {
         weft_task_unmake(imap->source_task);
         rc = -ESHUTDOWN; /* closed, or being killed */

@@ -181,6 +181,24 @@ int weft_task_make_internal(struct weft_runtime *runtime, weft_task_fn *fn, void
     return make(runtime, fn, arg, NULL, NULL, out);
 }
 
+int weft_task_make_wrapper(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
+                           struct weft_task **out)
+{
+    if (!options) {
+        return make(runtime, fn, arg, NULL, NULL, out);
+    }
+    struct weft_task_options kept = {
+        .name = options->name, .stack_size = options->stack_size, .guard_size = options->guard_size, .hooks = options->hooks
+    };
+    int rc = make(runtime, fn, arg, NULL, &kept, out);
+    if (rc == -ENOMEM &&
+        (kept.stack_size || kept.guard_size)) { /* no such stack is to be had: the work goes on all the same (R7) */
+        kept.stack_size = kept.guard_size = 0;
+        rc = make(runtime, fn, arg, NULL, &kept, out);
+    }
+    return rc;
+}
+
 int weft_task_make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
                    const struct weft_task_options *base, struct weft_task **out)
 {
@@ -219,7 +237,10 @@ static const struct weft_task_hooks *hooks_of(struct weft_task *task)
 {
     struct weft_task_ext *ext = a_load(&task->ext, ACQUIRE);
     struct weft_instance *instance = weft_slab_owner(task);
-    return ext && ext->has_hooks ? &ext->hooks : instance->has_hooks ? &instance->hooks : NULL;
+    if (ext && ext->has_hooks) {
+        return &ext->hooks;
+    }
+    return instance->has_hooks && !(a_load(&task->state, RELAXED) & WEFT_TASK_INTERNAL) ? &instance->hooks : NULL;
 }
 
 /* A foreign spawn is counted before it looks at the phase, and destroy sets the phase before it looks at the counts: either the spawn
@@ -241,10 +262,10 @@ static int count_queued(struct weft_runtime *runtime, struct weft_worker *worker
 }
 
 /* The spawn hook, and the deadline. The caller holds a reference: a kill may end the task at any point of this. */
-static void announce(struct weft_task *task, struct weft_runtime *runtime, unsigned flags)
+static void announce(struct weft_task *task, struct weft_runtime *runtime)
 {
     const struct weft_task_hooks *hooks = hooks_of(task);
-    if (hooks && hooks->spawn && !(flags & WEFT_TASK_INTERNAL)) {
+    if (hooks && hooks->spawn) {
         hooks->spawn(task, hooks->ctx);
     }
     struct weft_task_ext *ext = a_load(&task->ext, RELAXED);
@@ -293,7 +314,7 @@ int weft_task_publish(struct weft_task *task, enum weft_task_state state, unsign
         a_store(&task->state, (uint32_t)state | flags, RELEASE);
     }
     if (weft_unlikely(slow)) {
-        announce(task, runtime, flags);
+        announce(task, runtime);
         weft_task_release(task); /* it may have ended meanwhile */
     }
     return 0;
@@ -469,7 +490,7 @@ static void finish(struct weft_task *task, enum weft_task_state from, enum weft_
             ext->arg_free(task->arg);
         }
         const struct weft_task_hooks *hooks = hooks_of(task);
-        if (hooks && hooks->finish && !(word & WEFT_TASK_INTERNAL)) {
+        if (hooks && hooks->finish) {
             hooks->finish(task, hooks->ctx);
         }
     }
@@ -541,7 +562,7 @@ static void call(struct weft_slot *slot, struct weft_task *task)
     a_store(&slot->scope, &task->scope, RELAXED);
     if (weft_unlikely(a_load(&task->ext, RELAXED) != NULL || weft_instance_of(weft_task_runtime(task))->has_hooks)) {
         const struct weft_task_hooks *hooks = hooks_of(task);
-        if (hooks && hooks->start && !(a_load(&task->state, RELAXED) & WEFT_TASK_INTERNAL)) {
+        if (hooks && hooks->start) {
             hooks->start(task, hooks->ctx);
         }
     }

@@ -161,6 +161,9 @@ int weft_runtime_resolve(struct weft_runtime **runtime);
  * it fails: -EINVAL, -E2BIG, -ENOMEM. Then either unmake, which calls nothing of the user's; or publish. */
 /* For tasks of the library itself: also while stacks are short (they wait for one, unstarted). */
 int weft_task_make_internal(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, struct weft_task **out);
+/* The same with name, stack, guard and hooks of `options` (NULL: none). Hooks of such tasks are only those, never the runtime's. */
+int weft_task_make_wrapper(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
+                           struct weft_task **out);
 int weft_task_make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, const struct weft_task_options *options,
                    const struct weft_task_options *base, struct weft_task **out);
 void weft_task_unmake(struct weft_task *task);

@@ -95,6 +95,11 @@ static int p_spawn_with(void) { return weft_group_spawn_with(pool, do_nothing, N
 static int p_wait_available(void) { return weft_pool_wait_available(pool, WEFT_FOREVER); }
 static int p_map(void) { return weft_group_map(group, item, NULL, 4, NULL, 0, NULL, 0, NULL); }
 static int p_for(void) { return weft_group_for(NULL, 0, 4, range, NULL, NULL); }
+static int p_add(void) { return weft_group_add(pool, done, WEFT_FOREVER); }
+static int p_start(void) { return weft_group_start(pool, spare, WEFT_FOREVER); }
+static int p_apply(void) { return weft_group_apply(pool, do_nothing, NULL, NULL); }
+static int p_apply_private(void) { return weft_group_apply(NULL, do_nothing, NULL, NULL); }
+static int p_join_outcome(void) { return weft_group_join_outcome(group, WEFT_FOREVER, NULL, NULL); }
 static int p_imap_next(void)
 {
     struct weft_item next;
@@ -116,6 +121,11 @@ static const struct call points[] = {
     { "group_spawn into a pool", p_pool_spawn },
     { "group_spawn_with", p_spawn_with },
     { "pool_wait_available", p_wait_available },
+    { "group_add", p_add },
+    { "group_start", p_start },
+    { "group_apply", p_apply },
+    { "group_apply in a private group", p_apply_private },
+    { "group_join_outcome", p_join_outcome },
     { "map", p_map },
     { "for", p_for },
     { "imap_next", p_imap_next },
@@ -191,6 +201,37 @@ static int n_wait_available_nowait(void)
     int rc = weft_pool_wait_available(pool, WEFT_NOWAIT);
     return rc > 0 ? 0 : rc;
 }
+static int n_add_nowait(void) { return weft_group_add(pool, done, WEFT_NOWAIT); }
+static int n_join_outcome_nowait(void)
+{
+    int rc = weft_group_join_outcome(group, WEFT_NOWAIT, NULL, NULL);
+    return rc == -ETIMEDOUT ? 0 : rc;
+}
+static int n_discard(void) { return weft_group_discard(pool, done); }
+static int n_contains(void) { return weft_group_contains(pool, done) || weft_group_snapshot(pool, NULL, 0) > 2; }
+static int n_kill_one(void)
+{
+    int rc = weft_group_kill_one(pool, done, 0, WEFT_FOREVER);
+    return rc == -ENOENT ? 0 : rc;
+}
+static int n_close(void)
+{
+    struct weft_group *made;
+    int rc = weft_group_create(runtime, NULL, &made);
+    weft_group_close(made);
+    return rc != 0 ? rc : weft_group_destroy(made);
+}
+static int n_resize(void) { return weft_pool_resize(pool, 2); }
+static int n_task_options(void) { return weft_group_set_task_options(group, NULL); }
+static int n_apply_async(void) { return weft_group_apply_async(pool, do_nothing, NULL, NULL, NULL); }
+static int n_start_nowait(void)
+{
+    struct weft_task *made;
+    int rc = weft_task_create(runtime, do_nothing, NULL, NULL, &made);
+    int started = rc == 0 ? weft_group_start(group, made, WEFT_NOWAIT) : rc;
+    weft_task_release(made);
+    return started == 1 ? 0 : started;
+}
 static int n_group_life(void)
 {
     struct weft_group *made;
@@ -243,6 +284,16 @@ static const struct call nevers[] = {
     { "group_join(WEFT_NOWAIT)", n_group_join_nowait },
     { "group_spawn_with(WEFT_NOWAIT)", n_spawn_with_nowait },
     { "pool_wait_available(WEFT_NOWAIT)", n_wait_available_nowait },
+    { "group_add(WEFT_NOWAIT)", n_add_nowait },
+    { "group_start(WEFT_NOWAIT)", n_start_nowait },
+    { "group_join_outcome(WEFT_NOWAIT)", n_join_outcome_nowait },
+    { "group_discard", n_discard },
+    { "group_contains, snapshot", n_contains },
+    { "group_kill_one with a deadline", n_kill_one },
+    { "group_close", n_close },
+    { "pool_resize", n_resize },
+    { "group_set_task_options", n_task_options },
+    { "group_apply_async", n_apply_async },
     { "group_create, destroy", n_group_life },
     { "pool_create, destroy", n_pool_life },
     { "imap, close, destroy", n_imap_life },

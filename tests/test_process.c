@@ -111,6 +111,17 @@ static void be_the_child(void)
     must(weft_group_spawn_with(pool, do_nothing, NULL, NULL, WEFT_NOWAIT, NULL) == -EPERM);
     must(weft_group_join(pool, WEFT_FOREVER) == -EPERM);
     must(weft_group_kill(pool, 0, WEFT_FOREVER) == -EPERM);
+    must(weft_group_add(pool, inherited, WEFT_NOWAIT) == -EPERM);
+    must(weft_group_start(pool, unstarted, WEFT_NOWAIT) == -EPERM);
+    must(weft_group_discard(pool, inherited) == -EPERM);
+    must(weft_group_kill_one(pool, inherited, 0, WEFT_NOWAIT) == -EPERM);
+    must(weft_group_join_outcome(pool, WEFT_NOWAIT, &outcome, &task) == -EPERM);
+    must(weft_group_set_task_options(pool, NULL) == -EPERM);
+    must(weft_group_apply(pool, do_nothing, NULL, &outcome) == -EPERM);
+    must(weft_group_apply_async(pool, do_nothing, NULL, NULL, &task) == -EPERM);
+    must(weft_pool_resize(pool, 2) == -EPERM);
+    must(weft_group_snapshot(pool, NULL, 0) == 0);
+    weft_group_close(pool); /* does nothing here, and nothing to the parent's */
     must(weft_group_destroy(pool) == -EPERM);
     must(weft_pool_wait_available(pool, WEFT_FOREVER) == -EPERM);
     must(weft_group_map(pool, take_item, NULL, 1, NULL, 0, NULL, 0, NULL) == -EPERM);

@@ -326,6 +326,16 @@ Test(runtime_end, handles_groups_and_imaps_outlive_it_R5)
     cr_assert_eq(weft_group_create(runtime, NULL, &made), -ESHUTDOWN);
     cr_assert_eq(weft_pool_create(runtime, 1, NULL, &made), -ESHUTDOWN);
     cr_assert_eq(weft_group_spawn(group, do_nothing, NULL, NULL), -ESHUTDOWN);
+    cr_assert_eq(weft_group_add(group, task, WEFT_NOWAIT), -ESHUTDOWN);
+    cr_assert_eq(weft_group_start(group, task, WEFT_NOWAIT), -ESHUTDOWN);
+    cr_assert_eq(weft_group_discard(group, task), -ESHUTDOWN);
+    cr_assert_eq(weft_group_kill_one(group, task, 0, WEFT_NOWAIT), -ESHUTDOWN);
+    cr_assert_eq(weft_group_join_outcome(group, WEFT_NOWAIT, NULL, NULL), -ESHUTDOWN);
+    cr_assert_eq(weft_group_set_task_options(group, NULL), -ESHUTDOWN);
+    cr_assert_eq(weft_group_apply(group, do_nothing, NULL, NULL), -ESHUTDOWN);
+    cr_assert_eq(weft_group_apply_async(group, do_nothing, NULL, NULL, NULL), -ESHUTDOWN);
+    cr_assert_eq(weft_pool_resize(group, WEFT_UNLIMITED), -ESHUTDOWN);
+    cr_assert_not(weft_group_contains(group, task));
     cr_assert_eq(weft_group_join(group, WEFT_FOREVER), -ESHUTDOWN);
     cr_assert_eq(weft_group_kill(group, 0, WEFT_FOREVER), -ESHUTDOWN);
     cr_assert_eq(weft_pool_wait_available(group, WEFT_FOREVER), -ESHUTDOWN);
