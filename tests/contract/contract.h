@@ -133,7 +133,7 @@ static inline void *actor_in_thread(void *actor)
 
 static inline void actor_start(struct actor *actor, bool foreign, act_fn *fn, void *arg)
 {
-    *actor = (struct actor){ .fn = fn, .arg = arg };
+    *actor = (struct actor){ .fn = fn, .arg = arg, .rc = -ECANCELED }; /* until it has begun */
     if (foreign) {
         check_eq(pthread_create(&actor->thread, NULL, actor_in_thread, actor), 0);
     } else {
@@ -143,14 +143,14 @@ static inline void actor_start(struct actor *actor, bool foreign, act_fn *fn, vo
 
 static inline bool actor_done(struct actor *actor) { return a_load(&actor->done, SEQ_CST); }
 
-/* What the function returned. */
+/* What the function returned; -ECANCELED if it was killed before it began. */
 static inline int actor_end(struct actor *actor)
 {
-    until(actor_done(actor));
     if (actor->task) {
-        check_eq(weft_task_join(actor->task, WEFT_FOREVER), 0);
+        check_eq(weft_task_join(actor->task, weft_after(PATIENCE)), 0);
         weft_task_release(actor->task);
     } else {
+        until(actor_done(actor));
         check_eq(pthread_join(actor->thread, NULL), 0);
     }
     return actor->rc;
