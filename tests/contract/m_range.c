@@ -78,7 +78,8 @@ static int nap(void *ctx, size_t index, const void *in, void *out)
 
 PROMISE(M9_progress_is_told_seldom_and_at_the_end_by_one_at_a_time, EVERY)
 {
-    last_done = progressed = 0;
+    last_done = 0;
+    progressed = 0;
     int64_t begin = weft_now();
     check_eq(weft_group_map(pool, nap, NULL, 50, NULL, 0, NULL, 0,
                             WEFT_OPTIONS(weft_map_options, .progress = progress, .progress_arg = &last_done)),
