@@ -2,9 +2,9 @@
 
 #include <limits.h>
 
-enum { WAITERS = 1, WATCHED = 2, ONE = WEFT_ADMISSION_ONE };
+enum { WAITERS = WEFT_ADMISSION_WAITERS, WATCHED = WEFT_ADMISSION_WATCHED, ONE = WEFT_ADMISSION_ONE };
 
-static uint64_t used_of(uint64_t word) { return word / ONE; }
+static uint64_t used_of(uint64_t word) { return weft_admission_used(word); }
 
 void weft_admission_init(struct weft_admission *admission, bool bounded, size_t size, struct weft_group *group)
 {
@@ -116,7 +116,7 @@ static bool admit_by_loan(struct weft_admission *admission, struct weft_waiter *
 }
 
 /* How many of those who wait in the queue hold a slot meanwhile. */
-static size_t count_waiting_members(struct weft_waiter *tail)
+size_t weft_admission_waiting_members(struct weft_waiter *tail)
 {
     size_t members = 0;
     struct weft_waiter *waiter = tail;
@@ -137,7 +137,7 @@ static bool refuse(struct weft_waiter **tail, struct weft_request *request, int 
 /* P7, where not a wait but the end of a debt has closed the circle. */
 static void break_circle(struct weft_admission *admission, struct weft_waiter **tail, struct weft_waiter **ready)
 {
-    size_t members = count_waiting_members(*tail);
+    size_t members = weft_admission_waiting_members(*tail);
     if (members == 0 || members < used_of(a_load(&admission->word, RELAXED))) {
         return;
     }
@@ -191,11 +191,20 @@ void weft_admission_admit_and_unlock(struct weft_admission *admission, struct we
 /* ---- asking ---- */
 
 /* Under the lock: by a loan first, which costs nobody a slot; then by a free slot that nobody waits for. */
-static bool take_now(struct weft_admission *admission, const struct weft_waiter *tail, struct weft_request *request)
+bool weft_admission_take_now(struct weft_admission *admission, const struct weft_waiter *tail, struct weft_request *request)
 {
     struct weft_loan *loan = loan_for(admission, request);
     if (loan || (!tail && take_free(admission, true))) {
         fill(request->token, admission, loan);
+        return true;
+    }
+    return false;
+}
+
+bool weft_admission_try_free(struct weft_admission *admission, struct weft_token *token)
+{
+    if (a_load(&admission->loan_count, RELAXED) == 0 && take_free(admission, false)) {
+        fill(token, admission, NULL);
         return true;
     }
     return false;
@@ -207,120 +216,13 @@ bool weft_admission_try(struct weft_admission *admission, struct weft_request *r
         fill(request->token, NULL, NULL);
         return true;
     }
-    if (a_load(&admission->loan_count, RELAXED) == 0 && take_free(admission, false)) {
-        fill(request->token, admission, NULL);
+    if (weft_admission_try_free(admission, request->token)) {
         return true;
     }
     struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
-    bool taken = take_now(admission, tail, request);
+    bool taken = weft_admission_take_now(admission, tail, request);
     weft_waitq_unlock(&admission->queue, tail);
     return taken;
-}
-
-/* Under the lock. P7: every slot is held by a member that stands in this queue, or is the caller's. */
-static bool closes_the_circle(struct weft_admission *admission, struct weft_waiter *tail)
-{
-    return count_waiting_members(tail) + 1 >= used_of(a_load(&admission->word, RELAXED));
-}
-
-static void forget(struct weft_admission *admission, struct weft_waiter *waiter)
-{
-    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
-    if (waiter->linked) {
-        weft_waitq_unlink(&tail, waiter);
-        weft_admission_note_waiters(admission, tail);
-    }
-    weft_waitq_unlock(&admission->queue, tail);
-}
-
-/* Begins a wait that the task's end shall end, too: a second node for it, in the task's queue. The epoch; 0: the task has ended. */
-static uint64_t begin_until(struct weft_task *task, struct weft_waiter *end)
-{
-    uint64_t epoch = 0;
-    (void)weft_task_settled(task);
-    struct weft_waiter *tail = weft_waitq_lock(&task->waitq);
-    if (!weft_task_is_finished(task)) {
-        epoch = end->epoch = weft_wait_begin(end->slot);
-        end->fired = false;
-        weft_waitq_link(&tail, end);
-    }
-    weft_waitq_unlock(&task->waitq, tail);
-    return epoch;
-}
-
-static void forget_until(struct weft_task *task, struct weft_waiter *end)
-{
-    struct weft_waiter *tail = weft_waitq_lock(&task->waitq); /* also when it was popped: its waker may hold the lock still */
-    if (end->linked) {
-        weft_waitq_unlink(&tail, end);
-    }
-    weft_waitq_unlock(&task->waitq, tail);
-}
-
-int weft_admission_wait(struct weft_admission *admission, struct weft_request *request, int64_t deadline)
-{
-    struct weft_slot *slot = weft_slot_self();
-    if (weft_admission_try(admission, request)) {
-        return 0;
-    }
-    if (deadline == WEFT_NOWAIT) {
-        return -EAGAIN;
-    }
-    if (!slot) {
-        return -ENOMEM;
-    }
-    struct weft_wait wait = { .deadline = deadline, .cancellable = true };
-    struct weft_waiter end = { .slot = slot, .kind = WEFT_WAITER_ONE };
-    for (;;) {
-        uint64_t epoch = 0;
-        if (request->until && (epoch = begin_until(request->until, &end)) == 0) {
-            return 1;
-        }
-        struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
-        /* Before the look: a release that does not see it has come before the look at `used`. */
-        a_or(&admission->word, (uint64_t)WAITERS, SEQ_CST); /* first */
-        int rc = 1;
-        if (take_now(admission, tail, request)) {
-            rc = 0;
-        } else if (a_load(&admission->shuts, RELAXED) != request->shuts || (admission->closed && !request->stays)) {
-            rc = -ESHUTDOWN; /* the group was killed or closed between the caller's entry and here */
-        } else if (request->member && closes_the_circle(admission, tail)) {
-            rc = -EDEADLK;
-        } else if (deadline != WEFT_FOREVER && os_now() >= deadline) {
-            rc = -ETIMEDOUT;
-        }
-        if (rc <= 0) {
-            weft_admission_note_waiters(admission, tail);
-            weft_waitq_unlock(&admission->queue, tail);
-            if (request->until) {
-                forget_until(request->until, &end);
-                weft_wait_abandon(slot);
-            }
-            return rc;
-        }
-        request->ended = 0;
-        request->essential = true;
-        request->waiter =
-            (struct weft_waiter){ .slot = slot, .kind = WEFT_WAITER_ONE, .epoch = request->until ? epoch : weft_wait_begin(slot) };
-        weft_waitq_link(&tail, &request->waiter);
-        weft_waitq_unlock(&admission->queue, tail);
-        weft_loans_look_again();
-        unsigned reason = weft_wait_end(slot, &wait);
-        forget(admission, &request->waiter); /* also when it was claimed: whoever did has let go of the queue then */
-        if (request->until) {
-            forget_until(request->until, &end);
-        }
-        struct weft_scope *scope = a_load(&slot->scope, RELAXED);
-        if ((reason & ~WEFT_CLAIM_EARLY) == WEFT_CLAIM_WOKEN) {
-            return request->waiter.fired ? request->ended : 1;
-        }
-        if (scope && weft_scope_deliver(scope)) {
-            return -ECANCELED;
-        }
-        if ((reason & ~WEFT_CLAIM_EARLY) == WEFT_CLAIM_TIMEOUT) {
-            return -ETIMEDOUT;
-        }
-    }
 }
 
 void weft_admission_queue(struct weft_admission *admission, struct weft_request *request)

@@ -103,6 +103,8 @@ bool weft_caller_outward(struct weft_caller *at, const void **work, struct weft_
 /* The caller's own token in this pool, if it has one there. */
 bool weft_caller_holds(struct weft_caller caller, const struct weft_admission *admission);
 
+/* Of a pool: takes a free slot that nobody waits for, while no loan is open, which might be meant for the caller. */
+bool weft_admission_try_free(struct weft_admission *admission, struct weft_token *token);
 /* False: it would have to wait. */
 bool weft_admission_try(struct weft_admission *admission, struct weft_request *request);
 /* 0; 1: the task `until` has ended; -EAGAIN (NOWAIT), -ETIMEDOUT, -ECANCELED, -ESHUTDOWN, -EDEADLK, -ENOMEM. */
@@ -123,8 +125,11 @@ void weft_admission_fini(struct weft_admission *admission);
 size_t weft_admission_free(const struct weft_admission *admission);
 int weft_admission_watch(struct weft_admission *admission, int64_t deadline);
 
-/* For loan.c, under the queue's lock. */
-enum { WEFT_ADMISSION_ONE = 4 };
+/* For the other sources of this layer, under the queue's lock. */
+enum { WEFT_ADMISSION_WAITERS = 1, WEFT_ADMISSION_WATCHED = 2, WEFT_ADMISSION_ONE = 4 };
+static inline uint64_t weft_admission_used(uint64_t word) { return word / WEFT_ADMISSION_ONE; }
+bool weft_admission_take_now(struct weft_admission *admission, const struct weft_waiter *tail, struct weft_request *request);
+size_t weft_admission_waiting_members(struct weft_waiter *tail);
 bool weft_admission_hand_over(struct weft_admission *admission, struct weft_waiter **tail, struct weft_request *request,
                               struct weft_loan *loan, struct weft_waiter **ready);
 void weft_admission_note_waiters(struct weft_admission *admission, const struct weft_waiter *tail);
@@ -141,6 +146,11 @@ bool weft_loan_is_for(const struct weft_loan *loan, const struct weft_request *r
 void weft_loans_add_pool(struct weft_admission *admission);
 void weft_loans_remove_pool(struct weft_admission *admission);
 void weft_loans_look_again(void); /* a wait has begun */
+void weft_loans_count(bool opened);
+/* The innermost participation, links' frames left out. */
+struct weft_frame *weft_participation(struct weft_frame *frame);
+/* Lends the slot of a task that was added to `group`, unless it has been discarded from there, or is lent already. */
+void weft_lend_member(struct weft_task *task, struct weft_member *member, struct weft_group *group, const struct weft_wait *wait);
 
 /* The token of this frame's participation, or NULL if it is no participation: crew.c. */
 struct weft_token *weft_frame_token(struct weft_frame *frame);

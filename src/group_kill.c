@@ -21,6 +21,16 @@ static bool kill_member(struct weft_task *task, void *context)
     return true;
 }
 
+/* Before the members: the slot that one of these gives back shall admit none of them. */
+static bool kill_queued(struct weft_task *task, void *context)
+{
+    struct killing *killing = context;
+    if (weft_group_expects(killing->group, task)) {
+        (void)weft_task_kill_once(task, killing->reason);
+    }
+    return true;
+}
+
 /* Maps and imaps, one at a time: a kill may run into other locks, and takes the work off the list only when it ends. */
 static void kill_works(struct weft_group *group, int reason)
 {
@@ -84,6 +94,9 @@ int weft_group_kill(struct weft_group *group, int reason, int64_t deadline)
     set_killing(group, 1, killing.reason);
     weft_admission_shut(&group->admission);
     kill_works(group, killing.reason);
+    if (weft_admission_has_waiters(&group->admission)) {
+        weft_tasks_each(group->runtime, kill_queued, &killing);
+    }
     weft_tasks_each(group->runtime, kill_member, &killing);
     if (mine) {
         rc = deliver_own();

@@ -12,14 +12,7 @@
  * open. Each of them puts itself where look_again finds it before it looks at `loans_open` (seq_cst); whoever opens a loan counts it
  * (seq_cst) and then looks: one of the two sees the other. What is walked stands still: callers wait for what they called, and who is
  * listed cannot leave the list while pools_lock is held. Memberships alone may come and go meanwhile: they are looked at under their
- * task's queue lock, the innermost one (pools_lock, then queues of pools, then queues of tasks).
- *
- * A loan of a membership is open if `admission` is set, and then in that pool's list; both change under the pool's queue lock. Three
- * may close it: the lender that comes back; a discard, which has taken the membership out of the task's list before it takes that lock;
- * and nobody twice, since each looks under the lock whether it is open still. It is opened only after a look, under both locks, that the
- * membership is there. So a discard that comes later finds the loan, and one that came earlier is seen (L1). A task that gets a membership
- * while it waits lends it, too: whoever adds it finds the task in `waiting`, where it puts itself before it walks its memberships, and
- * from where it goes before it walks them again to close their loans (L2). */
+ * task's queue lock, the innermost one (pools_lock, then queues of pools, then queues of tasks). */
 #include "membership.h"
 
 /* All pools of the process that may have loans. */
@@ -60,7 +53,7 @@ struct weft_caller weft_caller_self(void)
 }
 
 /* The innermost participation, links' frames left out. */
-static struct weft_frame *participation(struct weft_frame *frame)
+struct weft_frame *weft_participation(struct weft_frame *frame)
 {
     while (frame && !weft_frame_token(frame)) {
         frame = frame->outer;
@@ -70,7 +63,7 @@ static struct weft_frame *participation(struct weft_frame *frame)
 
 bool weft_caller_holds(struct weft_caller caller, const struct weft_admission *admission)
 {
-    struct weft_frame *frame = participation(caller.frame);
+    struct weft_frame *frame = weft_participation(caller.frame);
     if (frame) {
         return weft_frame_token(frame)->admission == admission;
     }
@@ -93,7 +86,7 @@ static bool names(const struct weft_wait *wait, const void *object, struct weft_
 
 bool weft_caller_outward(struct weft_caller *at, const void **work, struct weft_group **group)
 {
-    struct weft_frame *frame = participation(at->frame);
+    struct weft_frame *frame = weft_participation(at->frame);
     if (!frame) {
         at->frame = NULL;
         return false;
@@ -257,6 +250,15 @@ static bool lend_one(struct weft_admission *admission, struct weft_waiter **read
     return false;
 }
 
+void weft_loans_count(bool opened)
+{
+    if (opened) {
+        a_add(&loans_open, 1u, SEQ_CST);
+    } else {
+        a_sub(&loans_open, 1u, RELAXED);
+    }
+}
+
 void weft_loans_look_again(void)
 {
     struct weft_waiter *ready = NULL;
@@ -285,164 +287,6 @@ void weft_loans_look_again(void)
     weft_waitq_ready(ready);
 }
 
-/* ---- lending ---- */
-
-/* Under the queue's lock. */
-static void open_loan(struct weft_loan *loan, struct weft_admission *admission, struct weft_task *task,
-                      const struct weft_wait *wait)
-{
-    *loan = (struct weft_loan){ .admission = admission, .task = task, .wait = wait, .next = admission->loans };
-    admission->loans = loan;
-    a_add(&admission->loan_count, 1u, SEQ_CST);
-    a_add(&loans_open, 1u, SEQ_CST);
-}
-
-/* Under the queue's lock: out of the list, with its borrower in hand. */
-static struct weft_token *close_loan(struct weft_loan *loan)
-{
-    struct weft_admission *admission = loan->admission;
-    struct weft_loan **link = &admission->loans;
-    while (*link != loan) {
-        link = &(*link)->next;
-    }
-    *link = loan->next;
-    loan->admission = NULL;
-    a_sub(&admission->loan_count, 1u, RELAXED);
-    a_sub(&loans_open, 1u, RELAXED);
-    return loan->borrower;
-}
-
-/* The same, and the lender goes on: it does not wait, but is in debt, which the next release pays. */
-static void take_back(struct weft_loan *loan)
-{
-    struct weft_admission *admission = loan->admission;
-    struct weft_token *borrower = close_loan(loan);
-    if (borrower) {
-        a_store(&borrower->loan, NULL, RELAXED);
-        a_add(&admission->word, WEFT_ADMISSION_ONE, RELAXED);
-    }
-}
-
-/* Of a task that was spawned into its group, unless it has been discarded from there (L1). */
-static void lend_spawned(struct weft_lending *lending, struct weft_task *task, const struct weft_wait *wait)
-{
-    struct weft_group *group = a_load(&task->group, ACQUIRE);
-    if (!group || !weft_admission_bounded(&group->admission)) {
-        return;
-    }
-    lending->admission = &group->admission;
-    struct weft_waiter *tail = weft_waitq_lock(&lending->admission->queue);
-    if (a_load(&task->group, ACQUIRE) != group) {
-        weft_waitq_unlock(&lending->admission->queue, tail);
-        return;
-    }
-    open_loan(&lending->loan, lending->admission, task, wait);
-    weft_admission_admit_and_unlock(lending->admission, tail, false);
-}
-
-/* Of a task that was added to `group`, unless it has been discarded from there (L1), or is lent already. */
-static void lend_added(struct weft_task *task, struct weft_member *member, struct weft_group *group, const struct weft_wait *wait)
-{
-    struct weft_admission *admission = &group->admission;
-    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
-    if (!weft_admission_bounded(admission) || !weft_member_mark(task, member, group, true) || member->loan.admission) {
-        weft_waitq_unlock(&admission->queue, tail);
-        return;
-    }
-    open_loan(&member->loan, admission, task, wait);
-    weft_admission_admit_and_unlock(admission, tail, false);
-}
-
-void weft_lending_begin(struct weft_lending *lending, struct weft_slot *slot, const struct weft_wait *wait)
-{
-    lending->loan.admission = NULL;
-    lending->admission = NULL;
-    struct weft_frame *frame = participation(slot->frame);
-    if (frame) {
-        lending->admission = weft_frame_token(frame)->admission;
-        if (lending->admission) {
-            struct weft_waiter *tail = weft_waitq_lock(&lending->admission->queue);
-            open_loan(&lending->loan, lending->admission, NULL, wait);
-            weft_admission_admit_and_unlock(lending->admission, tail, false);
-        }
-        return;
-    }
-    if (slot->task) {
-        struct weft_member *member;
-        struct weft_group *group;
-        lend_spawned(lending, slot->task, wait);
-        while ((member = weft_member_next(slot->task, false, &group)) != NULL) {
-            lend_added(slot->task, member, group, wait);
-        }
-    }
-}
-
-void weft_lending_end(struct weft_lending *lending, struct weft_slot *slot)
-{
-    if (lending->admission) {
-        struct weft_waiter *tail = weft_waitq_lock(&lending->admission->queue);
-        if (lending->loan.admission) {
-            take_back(&lending->loan);
-        }
-        weft_waitq_unlock(&lending->admission->queue, tail);
-    }
-    if (participation(slot->frame) || !slot->task) {
-        return;
-    }
-    struct weft_member *member;
-    struct weft_group *group;
-    while ((member = weft_member_next(slot->task, true, &group)) != NULL) {
-        struct weft_waiter *tail = weft_waitq_lock(&group->admission.queue);
-        if (weft_member_mark(slot->task, member, group, false) && member->loan.admission) {
-            take_back(&member->loan);
-        }
-        weft_waitq_unlock(&group->admission.queue, tail);
-    }
-}
-
-void weft_lend_late(struct weft_task *task, struct weft_member *member, struct weft_group *group)
-{
-    if (!weft_admission_bounded(&group->admission)) {
-        return;
-    }
-    weft_lock(&pools_lock);
-    for (struct weft_waiting *other = waiting; other; other = other->next) {
-        if (other->caller.task == task && !participation(other->caller.frame)) {
-            lend_added(task, member, group, other->wait); /* L2 */
-            break;
-        }
-    }
-    weft_unlock(&pools_lock);
-    weft_loans_look_again();
-}
-
-void weft_admission_evict(struct weft_token *token, struct weft_task *task)
-{
-    struct weft_admission *admission = token->admission;
-    if (!admission) {
-        return;
-    }
-    token->admission = NULL;
-    struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
-    struct weft_loan *from = a_load(&token->loan, RELAXED), *lent = admission->loans;
-    while (lent && lent->task != task) {
-        lent = lent->next;
-    }
-    struct weft_token *borrower = lent ? close_loan(lent) : NULL;
-    if (borrower) {
-        a_store(&borrower->loan, from, RELAXED);
-    }
-    if (from) {
-        from->borrower = borrower;
-    } else if (!borrower) {
-        a_sub(&admission->word, (uint64_t)WEFT_ADMISSION_ONE, RELEASE);
-    }
-    weft_admission_admit_and_unlock(admission, tail, !borrower);
-    if (from && !borrower) {
-        weft_loans_look_again();
-    }
-}
-
 void weft_waiting_begin(struct weft_waiting *me, const struct weft_wait *wait)
 {
     me->wait = wait;
@@ -467,43 +311,23 @@ void weft_waiting_end(struct weft_waiting *me)
     weft_unlock(&pools_lock);
 }
 
-bool weft_pools_exist(void) { return a_load(&pool_count, RELAXED) > 0; }
-
-void weft_calling_begin(struct weft_calling *calling, const void *work)
+void weft_lend_late(struct weft_task *task, struct weft_member *member, struct weft_group *group)
 {
-    calling->wait = (struct weft_wait){ .awaited = work };
-    calling->listed = weft_pools_exist();
-    if (calling->listed) {
-        weft_waiting_begin(&calling->waiting, &calling->wait);
-        weft_lending_begin(&calling->lending, weft_slot_self(), &calling->wait);
-        weft_loans_look_again();
-    }
-}
-
-void weft_calling_end(struct weft_calling *calling)
-{
-    if (calling->listed) {
-        weft_waiting_end(&calling->waiting);
-        weft_lending_end(&calling->lending, weft_slot_self());
-    }
-}
-
-static void lend_and_sleep(struct weft_slot *slot, const struct weft_wait *wait,
-                           void (*sleep)(struct weft_slot *slot, const struct weft_wait *wait))
-{
-    if (!weft_pools_exist()) {
-        sleep(slot, wait);
+    if (!weft_admission_bounded(&group->admission)) {
         return;
     }
-    struct weft_lending lending;
-    struct weft_waiting me;
-    weft_waiting_begin(&me, wait);
-    weft_lending_begin(&lending, slot, wait);
+    weft_lock(&pools_lock);
+    for (struct weft_waiting *other = waiting; other; other = other->next) {
+        if (other->caller.task == task && !weft_participation(other->caller.frame)) {
+            weft_lend_member(task, member, group, other->wait); /* L2 */
+            break;
+        }
+    }
+    weft_unlock(&pools_lock);
     weft_loans_look_again();
-    sleep(slot, wait);
-    weft_waiting_end(&me); /* L2 */
-    weft_lending_end(&lending, slot);
 }
+
+bool weft_pools_exist(void) { return a_load(&pool_count, RELAXED) > 0; }
 
 /* The child knows no pool of its parent's: their queues may be held by threads that it does not have. */
 static void hold_for_fork(bool hold)
@@ -523,8 +347,4 @@ static void hold_for_fork(bool hold)
     weft_unlock(&pools_lock);
 }
 
-__attribute__((constructor)) static void start(void)
-{
-    weft_wait_set_lender(lend_and_sleep);
-    weft_fork_guard(hold_for_fork);
-}
+__attribute__((constructor)) static void start(void) { weft_fork_guard(hold_for_fork); }

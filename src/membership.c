@@ -40,6 +40,18 @@ bool weft_group_has(struct weft_group *group, struct weft_task *task) { return l
 
 bool weft_group_concerns(struct weft_group *group, struct weft_task *task) { return look(group, task, true); }
 
+bool weft_group_expects(struct weft_group *group, struct weft_task *task)
+{
+    struct weft_task_ext *ext = a_load(&task->ext, ACQUIRE);
+    if (!ext || !ext->stay) {
+        return false;
+    }
+    struct weft_waiter *tail = weft_waitq_lock(&task->waitq);
+    bool found = expected(ext, group);
+    weft_waitq_unlock(&task->waitq, tail);
+    return found;
+}
+
 bool weft_task_works_for(struct weft_task *task, const void *awaited)
 {
     struct weft_group *group = (struct weft_group *)((uintptr_t)awaited & ~(uintptr_t)1); /* perhaps: it is only compared */

@@ -62,7 +62,9 @@ struct weft_stay {
 bool weft_group_has(struct weft_group *group, struct weft_task *task);
 /* `awaited` is WEFT_WORK of a group that has it. */
 bool weft_task_works_for(struct weft_task *task, const void *awaited);
-/* The same, or it stands in the group's queue, to become a member. */
+/* It stands in the group's queue, to become a member. */
+bool weft_group_expects(struct weft_group *group, struct weft_task *task);
+/* One or the other. */
 bool weft_group_concerns(struct weft_group *group, struct weft_task *task);
 /* The calling code is a member, or runs an item of a map or imap of this group. */
 bool weft_group_is_mine(struct weft_group *group);
