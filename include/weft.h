@@ -308,11 +308,11 @@ WEFT_MUST int weft_task_spawn(struct weft_runtime *, weft_task_fn *, void *arg, 
 
 /* Starts a task that was created.
  * Errors     -EALREADY (started before, or killed): harmless. */
-int weft_task_start(struct weft_task *);
+WEFT_MUST int weft_task_start(struct weft_task *);
 
 /* Starts it at a time; now, if that has passed. From the call on it counts as started.
  * Errors     As weft_task_start. */
-int weft_task_start_at(struct weft_task *, int64_t when);
+WEFT_MUST int weft_task_start_at(struct weft_task *, int64_t when);
 
 /* One more reference. */
 void weft_task_retain(struct weft_task *);
@@ -407,7 +407,7 @@ WEFT_MUST int weft_sleep_until(int64_t when);
 WEFT_MUST int weft_checkpoint(void);
 
 /* Why the caller was killed: the latest reason that a call has told it of; 0 before. */
-int weft_cancel_reason(void);
+WEFT_MUST int weft_cancel_reason(void);
 
 /* While `masked` no kill is delivered, and weft_checkpoint is 0; a kill that comes meanwhile waits. Returns the state
  * before. */
@@ -755,7 +755,7 @@ struct weft_array {
 };
 
 /* A source of pointers into an array: struct weft_source source = { weft_array_next, &array, NULL }. */
-int weft_array_next(void *array, void **item);
+WEFT_MUST int weft_array_next(void *array, void **item);
 
 /* An item's function; as a task's. */
 typedef int weft_imap_fn(void *ctx, void *item, void **result);
