@@ -15,7 +15,6 @@
 
 enum { ONCE = 0, WORKERS = 1, SIZES = 2, PLACES = 4, EVERYWHERE = WORKERS | PLACES, EVERY = WORKERS | SIZES | PLACES };
 enum { HANG_S = 45 };
-#define PATIENCE (20 * WEFT_SEC)
 
 /* The combination. */
 static struct weft_runtime *runtime;
