@@ -86,8 +86,6 @@ PROMISE(C2_what_is_killed_in_the_queue_never_runs, WORKERS)
 
 struct given {
     struct weft_task *waits_for;
-    struct weft_group *full;
-    struct weft_imap *imap;
     _Atomic uint32_t begun;
     int rc, next_rc;
 };
@@ -97,6 +95,7 @@ static int wait_twice(void *arg, void **result)
     (void)result;
     struct given *given = arg;
     struct weft_outcome outcome;
+    a_store(&given->begun, 1u, SEQ_CST);
     given->rc = weft_task_get(given->waits_for, WEFT_FOREVER, &outcome);
     given->next_rc = weft_sleep_until(0);
     return given->next_rc;
@@ -115,11 +114,13 @@ PROMISE(C4_what_was_given_before_the_kill_is_had_and_the_kill_comes_at_the_next_
     for (int i = 0; i < 50; i++) {
         struct gate gate = { 0 };
         struct given given = { 0 };
-        struct weft_task *waiter;
+        struct weft_task *waiter, *after;
         check_eq(weft_task_spawn(one, pass_gate, &gate, NULL, &given.waits_for), 0);
         check_eq(weft_task_spawn(one, wait_twice, &given, NULL, &waiter), 0);
         check_eq(weft_task_link(given.waits_for, kill_raw, waiter, WEFT_ON_ANY | WEFT_LINK_RAW, NULL), 0);
-        until(gate_waiting(&gate) == 1);
+        until(gate_waiting(&gate) == 1 && a_load(&given.begun, SEQ_CST) == 1);
+        check_eq(weft_task_spawn(one, do_nothing, NULL, NULL, &after), 0);
+        ends_ok(after); /* when another has run on the one worker, the waiter is blocked */
         gate_open(&gate);
         check_eq(weft_task_join(waiter, WEFT_FOREVER), 0);
         check_eq(given.rc, 0);

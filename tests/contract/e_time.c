@@ -139,6 +139,7 @@ static void kill_waiter(struct weft_task *task, const struct weft_outcome *outco
 {
     (void)task, (void)outcome;
     (void)weft_task_kill(waiter, -EIO, WEFT_NOWAIT);
+    a_add(&called, 1u, SEQ_CST);
 }
 
 /* What the waiter waits for ends past the waiter's deadline, before the one worker can see that, and then kills it. */
@@ -149,12 +150,14 @@ PROMISE(E5_what_was_waited_for_wins_over_both, ONCE)
         check(round < 1000);
         struct meeting meeting = { .deadline = weft_after(5 * WEFT_MSEC) };
         struct weft_task *waiter;
+        count_reset();
         check_eq(weft_task_spawn(one, outlast, &meeting, NULL, &meeting.waits_for), 0);
         check_eq(weft_task_spawn(one, wait_for_task, &meeting, NULL, &waiter), 0);
         check_eq(weft_task_link(meeting.waits_for, kill_waiter, waiter, WEFT_ON_ANY | WEFT_LINK_RAW, NULL), 0);
         until(a_load(&meeting.waits, SEQ_CST));
         gate_open(&meeting.gate);
         check_eq(weft_task_join(waiter, WEFT_FOREVER), 0);
+        until(a_load(&called, SEQ_CST) == 1); /* the link has its waiter till then */
         check(meeting.rc == 0 || meeting.rc == -ETIMEDOUT);
         check(meeting.rc != 0 || meeting.next_rc == -ECANCELED);
         met += meeting.rc == 0;
