@@ -40,7 +40,9 @@ static void deadline_run(struct weft_deferred *deferred)
 static int result_of(struct weft_map *map)
 {
     bool all_ran = map->calls ? map->ok + map->failed + map->cancelled == map->calls : map->unbegun == 0;
+    weft_lock(&map->crew.lock); /* a kill of the group may come as late as this */
     int reason = map->crew.stop_reason;
+    weft_unlock(&map->crew.lock);
     if ((reason != 0 && !all_ran) || map->cancelled > 0) {
         return reason == -ETIMEDOUT && map->options.deadline != 0 && os_now() >= map->options.deadline ? -ETIMEDOUT : -ECANCELED;
     }

@@ -8,7 +8,7 @@
  * "No task is left": weft_sched_quiescent sums what has ended before what was started, each counter monotone (tests/models/shards.pml
  * has the same sums). Whoever waits for that says so in quiet_wanted; a worker looks there when it has run dry, after its seq_cst step
  * into the idle list, and the waiter sums after a seq_cst look at the idle word: one of the two sees the other. */
-#include "task.h"
+#include "runtime.h"
 
 #include "overflow.h"
 
@@ -87,6 +87,15 @@ unsigned weft_runtime_workers(const struct weft_runtime *runtime)
     return weft_runtime_resolve(&resolved) == 0 ? weft_instance_of(resolved)->workers_running : 0;
 }
 
+void weft_instance_no_default(struct weft_instance *instance)
+{
+    weft_lock(&instances_lock);
+    if (default_instance == instance) {
+        default_instance = NULL;
+    }
+    weft_unlock(&instances_lock);
+}
+
 /* ---- making ---- */
 
 /* R2: the environment's number, or 0. A malformed one is named once. */
@@ -130,7 +139,7 @@ static bool overflow_query(const void *address, struct weft_overflow *what)
 
 static struct weft_injector_node *task_node(struct weft_task *task) { return &task->scope.node; }
 
-static struct weft_task *node_task(struct weft_injector_node *node)
+struct weft_task *weft_task_of_node(struct weft_injector_node *node)
 {
     return weft_container_of(node, struct weft_task, scope.node);
 }
@@ -233,7 +242,7 @@ int weft_runtime_create(const struct weft_runtime_options *given, struct weft_ru
     *runtime = (struct weft_runtime){ .run = weft_task_run,
                                       .on_idle = on_idle,
                                       .task_node = task_node,
-                                      .node_task = node_task,
+                                      .node_task = weft_task_of_node,
                                       .worker_start = options.worker_start,
                                       .worker_stop = options.worker_stop,
                                       .worker_context = options.worker_ctx,
@@ -279,7 +288,7 @@ bool weft_runtime_is_mine(struct weft_runtime *runtime)
     return frame || weft_runtime_current() == runtime || (slot && slot->helps == runtime);
 }
 
-static int wait_quiet(struct weft_instance *instance, const struct weft_wait *wait)
+int weft_instance_wait_quiet(struct weft_instance *instance, const struct weft_wait *wait)
 {
     a_add(&instance->quiet_wanted, 1u, SEQ_CST);
     int rc = weft_wait_until(&instance->quiet, quiet, instance, wait);
@@ -297,7 +306,7 @@ int weft_runtime_join(struct weft_runtime *runtime, int64_t deadline)
         return -EDEADLK;
     }
     struct weft_wait wait = { .deadline = deadline, .cancellable = true };
-    return wait_quiet(weft_instance_of(runtime), &wait);
+    return weft_instance_wait_quiet(weft_instance_of(runtime), &wait);
 }
 
 static bool kill_one(struct weft_task *task, void *reason)
@@ -317,156 +326,6 @@ int weft_runtime_kill(struct weft_runtime *runtime, int reason)
     weft_tasks_each(runtime, kill_one, &reason);
     struct weft_task *self = weft_task_current();
     return self && weft_task_runtime(self) == runtime ? weft_task_kill(self, reason, WEFT_NOWAIT) : 0;
-}
-
-/* ---- the end ---- */
-
-static bool cancel_early(struct weft_task *task, void *unused)
-{
-    (void)unused;
-    if (!(a_load(&task->state, RELAXED) & WEFT_TASK_LATE)) {
-        (void)weft_task_cancel_unstarted(task, -ECANCELED);
-    }
-    return true;
-}
-
-/* Not what is queued, LATE: that runs. */
-static bool cancel_new(struct weft_task *task, void *cancelled)
-{
-    if (weft_task_state(task) == WEFT_TASK_NEW && weft_task_cancel_unstarted(task, -ECANCELED)) {
-        *(bool *)cancelled = true;
-    }
-    return true;
-}
-
-void weft_drain_add(struct weft_instance *instance, struct weft_drain *drain)
-{
-    weft_lock(&instance->drains_lock);
-    drain->previous = NULL;
-    drain->next = instance->drains;
-    if (drain->next) {
-        drain->next->previous = drain;
-    }
-    instance->drains = drain;
-    weft_unlock(&instance->drains_lock);
-}
-
-void weft_drain_remove(struct weft_instance *instance, struct weft_drain *drain)
-{
-    weft_lock(&instance->drains_lock);
-    if (drain->previous || instance->drains == drain) {
-        *(drain->previous ? &drain->previous->next : &instance->drains) = drain->next;
-        if (drain->next) {
-            drain->next->previous = drain->previous;
-        }
-        drain->next = drain->previous = NULL;
-    }
-    weft_unlock(&instance->drains_lock);
-}
-
-/* Takes them off one by one, so that one may remove itself or others meanwhile. */
-static void drain_all(struct weft_instance *instance)
-{
-    struct weft_drain *drain;
-    do {
-        weft_lock(&instance->drains_lock);
-        drain = instance->drains;
-        if (drain) {
-            drain->retain(drain);
-        }
-        weft_unlock(&instance->drains_lock);
-        if (drain) {
-            weft_drain_remove(instance, drain);
-            drain->run(drain);
-        }
-    } while (drain);
-}
-
-static void await_quiet(struct weft_instance *instance)
-{
-    struct weft_wait wait = { .deadline = OS_FOREVER };
-    while (wait_quiet(instance, &wait) != 0) {
-        os_thread_yield(); /* no memory to wait with: the tasks still end */
-    }
-}
-
-/* How often anything was counted as started. */
-static uint64_t started(struct weft_runtime *runtime)
-{
-    uint64_t sum = a_add(&runtime->foreign.queued, (uint64_t)0, SEQ_CST); /* T6: not before the loads of the walk */
-    for (unsigned i = 0; i < runtime->worker_count; i++) {
-        sum += a_load(&runtime->workers[i]->counters.queued, SEQ_CST);
-    }
-    return sum;
-}
-
-/* All tasks end; those that nobody has started are cancelled, for that may set links going. Done when a walk over the records, with
- * nothing started from before a quiet moment to its end, has had nothing to cancel (T6). */
-static void end_all(struct weft_instance *instance)
-{
-    struct weft_runtime *runtime = &instance->runtime;
-    uint64_t before;
-    bool cancelled;
-    weft_tasks_each(runtime, cancel_early, NULL);
-    do {
-        before = started(runtime);
-        await_quiet(instance);
-        cancelled = false;
-        weft_tasks_each(runtime, cancel_new, &cancelled);
-    } while (cancelled || started(runtime) != before);
-}
-
-/* No worker is left: what the queues still have are tombstones. */
-static void sweep(struct weft_runtime *runtime)
-{
-    struct weft_injector_node *node;
-    while ((node = weft_injector_pop(&runtime->tasks_in)) != NULL) {
-        weft_task_release(node_task(node));
-    }
-    for (unsigned i = 0; i < runtime->worker_count; i++) {
-        struct weft_task *task;
-        while ((task = weft_deque_steal(&runtime->workers[i]->tasks)) != NULL) {
-            weft_task_release(task);
-        }
-    }
-}
-
-int weft_runtime_destroy(struct weft_runtime *runtime)
-{
-    if (!runtime) {
-        return 0;
-    }
-    int rc = weft_runtime_usable(runtime);
-    if (rc != 0) {
-        return rc;
-    }
-    if (weft_runtime_is_mine(runtime)) {
-        return -EDEADLK;
-    }
-    uint32_t phase = WEFT_PHASE_RUNNING;
-    if (!a_cas(&runtime->phase, &phase, WEFT_PHASE_DRAINING, SEQ_CST, RELAXED)) {
-        return -ESHUTDOWN;
-    }
-    struct weft_instance *instance = weft_instance_of(runtime);
-    weft_lock(&instances_lock);
-    if (default_instance == instance) {
-        default_instance = NULL;
-    }
-    weft_unlock(&instances_lock);
-    drain_all(instance);
-    end_all(instance);
-    weft_blocking_end(&instance->blocking); /* their last step makes a fiber ready */
-    weft_sched_stop(runtime);
-    weft_waitq_unlock(&instance->quiet,
-                      weft_waitq_lock(&instance->quiet)); /* who looked before "stop" has left the workers alone */
-    sweep(runtime);
-    for (unsigned i = 0; i < runtime->worker_count; i++) {
-        weft_slab_cache_drain(&instance->tasks, &runtime->workers[i]->tasks_cache);
-    }
-    weft_sched_fini(runtime);
-    a_store(&runtime->phase, WEFT_PHASE_ENDED, SEQ_CST);
-    weft_instance_released(instance);
-    return 0;
 }
 
 /* ---- statistics ---- */

@@ -111,7 +111,7 @@ static void start_in_turn(struct player players[], weft_task_fn *fn, bool to_sen
 {
     for (int i = 0; i < MOST_PLAYERS; i++) {
         player_start(&players[i], i, fn, NULL);
-        wait_until(waiting(to_send) == (unsigned)i + 1);
+        until(waiting(to_send) == (unsigned)i + 1);
     }
 }
 
@@ -202,7 +202,7 @@ Test(channel, killed_waiter_has_sent_and_received_nothing_C4)
     for (int to_send = 0; to_send < 2; to_send++) {
         create(0);
         struct weft_task *task = spawn_in(runtime, to_send ? send_and_tell : receive_and_tell, NULL);
-        wait_until(waiting(to_send) == 1);
+        until(waiting(to_send) == 1);
         cr_assert_eq(weft_task_kill(task, 0, WEFT_FOREVER), 0);
         weft_task_release(task);
         cr_assert_eq(wait_rc, -ECANCELED);
@@ -220,10 +220,10 @@ Test(channel, partner_at_the_instant_of_a_kill_gets_the_next_C4_H23)
         struct player player;
         create(0);
         struct weft_task *task = spawn_in(runtime, to_send ? send_and_tell : receive_and_tell, NULL);
-        wait_until(waiting(to_send) == 1);
+        until(waiting(to_send) == 1);
         wait_for_sleep(task);
         player_start(&player, 1, to_send ? send_own : receive_one, NULL);
-        wait_until(waiting(to_send) == 2);
+        until(waiting(to_send) == 2);
         claim_sleep(task, WEFT_CLAIM_KILLED);
         cr_assert_eq(to_send ? receive_number(WEFT_NOWAIT) : send_number(8, WEFT_NOWAIT), to_send ? 101 : 0);
         player_end(&player);
@@ -239,7 +239,7 @@ Test(channel, item_at_the_instant_of_a_kill_is_received_and_the_kill_comes_next_
 {
     create(1);
     struct weft_task *task = spawn_in(runtime, receive_and_tell, NULL);
-    wait_until(waiting(false) == 1);
+    until(waiting(false) == 1);
     wait_for_sleep(task);
     claim_sleep(task, WEFT_CLAIM_KILLED);
     cr_assert_eq(send_number(8, WEFT_NOWAIT), 0); /* into the channel */

@@ -107,7 +107,7 @@ static int hog(void *arg, void **value)
     (void)arg, (void)value;
     CHECK(weft_mutex_lock(&mutex, WEFT_FOREVER) == 0);
     gate_open(arg);
-    int64_t patience = weft_after(GATE_PATIENCE);
+    int64_t patience = weft_after(PATIENCE);
     while (atomic_load(&has_it) < 2) {
         CHECK(weft_now() < patience);
         weft_yield();
@@ -182,7 +182,7 @@ Test(mutex, unlock_at_the_instant_of_a_kill_wakes_the_next_C4_H23)
         wait_for_queue(&mutex, 2);
         claim_sleep(task, WEFT_CLAIM_KILLED);
         weft_mutex_unlock(&mutex);
-        wait_until(weft_mutex_lock(&mutex, WEFT_NOWAIT) == -ETIMEDOUT || (weft_mutex_unlock(&mutex), false));
+        until(weft_mutex_lock(&mutex, WEFT_NOWAIT) == -ETIMEDOUT || (weft_mutex_unlock(&mutex), false));
         let_run(task);
         cr_assert_eq(finish_task(task).error, 0);
         cr_assert_eq(lock_rc, -ECANCELED);

@@ -131,7 +131,7 @@ static int wait_in_all(void *arg, void **value)
 static void wait_begins(struct player *player, int index, struct wait *wait)
 {
     player_start(player, index, wait_in_all, wait);
-    wait_until(waiting(wait->n - 1, wait->send) == (wait->twice ? 2u : 1u));
+    until(waiting(wait->n - 1, wait->send) == (wait->twice ? 2u : 1u));
 }
 
 Test(select, who_waits_in_several_is_served_once_by_any_B3)
@@ -223,7 +223,7 @@ Test(select, meets_another_of_its_kind_B3)
         size_t chosen;
         in_of_first = -1;
         player_start(&first, kind, exchange_with_another, NULL);
-        wait_until(waiting(0, true) == 1 && waiting(0, false) == 1);
+        until(waiting(0, true) == 1 && waiting(0, false) == 1);
         cr_assert_eq(exchange(20, &in, WEFT_NOWAIT, &chosen), 0);
         player_end(&first);
         cr_assert_eq(chosen_by_first, 1 - chosen);

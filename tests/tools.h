@@ -83,14 +83,14 @@ static inline unsigned queued_in(void *object)
 }
 
 /* Until so many stand there. */
-#define wait_for_queue(object, n) wait_until(queued_in(object) == (unsigned)(n))
+#define wait_for_queue(object, n) until(queued_in(object) == (unsigned)(n))
 
 /* Until the task sleeps: it is not merely on its way. */
 static inline void wait_for_sleep(struct weft_task *task)
 {
     struct weft_slot *slot;
-    wait_until((slot = a_load(&task->scope.slot, ACQUIRE)) != NULL &&
-               weft_claim_state(a_load(&slot->claim, SEQ_CST)) == WEFT_CLAIM_PARKED);
+    until((slot = a_load(&task->scope.slot, ACQUIRE)) != NULL &&
+          weft_claim_state(a_load(&slot->claim, SEQ_CST)) == WEFT_CLAIM_PARKED);
 }
 
 /* Ends the task's sleep as a kill does, or a deadline, but does not yet let it run: what comes now, comes at that instant. */
