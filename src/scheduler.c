@@ -14,27 +14,45 @@
 
 /* ---- queues ---- */
 
+/* Who is no worker of the runtime counts itself as work of it while it pushes and wakes: else what it has pushed might run, and be the
+ * last, and the runtime end, before it has woken anybody (S5). True: to be ended. */
+static bool begin_push(struct weft_runtime *runtime, const struct weft_worker *worker)
+{
+    bool foreign = weft_unlikely(!worker || worker->runtime != runtime);
+    if (foreign) {
+        a_add(&runtime->foreign.queued, 1u, SEQ_CST); /* what it pushes is counted already, or blocked: it has not ended */
+    }
+    return foreign;
+}
+
+static void end_push(struct weft_runtime *runtime, bool foreign)
+{
+    weft_idle_notify(runtime);
+    if (foreign) {
+        a_add(&runtime->foreign.begun, 1u, RELAXED);
+        a_add(&runtime->foreign.ended, 1u, SEQ_CST);
+        runtime->on_idle(runtime);
+    }
+}
+
 static void push_fiber(struct weft_worker *worker, struct weft_fiber *fiber)
 {
     struct weft_runtime *runtime = fiber->slot.runtime;
-    if (!worker || worker->runtime != runtime || !weft_deque_push(&worker->ready, fiber)) {
+    bool foreign = begin_push(runtime, worker);
+    if (foreign || !weft_deque_push(&worker->ready, fiber)) {
         weft_injector_push(&runtime->fibers_in, &fiber->node);
     }
-    weft_idle_notify(runtime);
-}
-
-void weft_sched_push_many(struct weft_runtime *runtime, struct weft_task *task)
-{
-    struct weft_worker *worker = weft_worker_self();
-    if (!worker || worker->runtime != runtime || !weft_deque_push(&worker->tasks, task)) {
-        weft_injector_push(&runtime->tasks_in, runtime->task_node(task));
-    }
+    end_push(runtime, foreign);
 }
 
 void weft_sched_push(struct weft_runtime *runtime, struct weft_task *task)
 {
-    weft_sched_push_many(runtime, task);
-    weft_idle_notify(runtime);
+    struct weft_worker *worker = weft_worker_self();
+    bool foreign = begin_push(runtime, worker);
+    if (foreign || !weft_deque_push(&worker->tasks, task)) {
+        weft_injector_push(&runtime->tasks_in, runtime->task_node(task));
+    }
+    end_push(runtime, foreign);
 }
 
 void weft_sched_ready(struct weft_fiber *fiber)

@@ -9,6 +9,8 @@
  *       queues tasks that nobody has started (or tombstones of killed ones).
  *   S3  Whoever made work visible calls weft_idle_notify after it (idle.h); whoever waits for work looks everywhere after saying so.
  *   S4  A fiber is published as ready only after the switch away from it is complete: by code that runs on its successor (H14).
+ *   S5  Who is no worker of a runtime and makes work of it visible is counted as work of it until it has notified: the end of the
+ *       runtime, which waits until all that was queued has ended, does not come in between.
  *
  * Fairness (H32): of 61 turns one begins with the injectors and the oldest entry of the own task deque; a direct jump counts as a
  * turn. Every 64 turns a worker looks at the timers (H37).
@@ -133,7 +135,6 @@ void weft_sched_stop(struct weft_runtime *runtime);                   /* wakes a
 
 /* Any thread: puts a started task where workers find it. Cannot fail. */
 void weft_sched_push(struct weft_runtime *runtime, struct weft_task *task);
-void weft_sched_push_many(struct weft_runtime *runtime, struct weft_task *task); /* without the look for sleepers */
 /* Any thread: the fiber was suspended and its wait is claimed; it will run. Its memory is not touched after. */
 void weft_sched_ready(struct weft_fiber *fiber);
 
