@@ -1,8 +1,8 @@
 /* What it costs to change from one fiber to another on one worker: by a yield, and by blocking and being woken.
  *
- * Two tasks wake each other by turns and then block until they are woken. They wake by weft_task_kill of a task in
- * weft_sleep_until(WEFT_FOREVER): the plainest pair of wait and wake that the public interface has so far, with the kill's own
- * delivery on top. Where one spawns into a full pool, block + wake comes on top of spawn + run + finish. */
+ * Two tasks wake each other by turns and then block until they are woken: by a semaphore; and, for what a kill's delivery costs on top,
+ * by weft_task_kill of a task in weft_sleep_until(WEFT_FOREVER). Where one spawns into a full pool, block + wake comes on top of
+ * spawn + run + finish. */
 #include <stdlib.h>
 #include <weft.h>
 
@@ -44,6 +44,47 @@ static void yields(void *arg)
     }
     must(weft_group_destroy(group), "weft_group_destroy");
     bench_report(&bench, question, 1, "ns", ns, n_samples(), 20);
+}
+
+struct turns {
+    size_t n;
+    struct weft_semaphore mine, *others;
+};
+
+static int take_turns(void *arg, void **result)
+{
+    (void)result;
+    struct turns *turns = arg;
+    for (size_t i = 0; i < turns->n; i++) {
+        must(weft_semaphore_acquire(&turns->mine, WEFT_FOREVER), "weft_semaphore_acquire");
+        weft_semaphore_release(turns->others, 1);
+    }
+    return 0;
+}
+
+static void blocks(void *arg)
+{
+    (void)arg;
+    static const char question[] = "block + wake";
+    if (!bench_wants(&bench, question)) {
+        return;
+    }
+    size_t n = bench.quick ? 50000 : 250000;
+    double ns[MOST_SAMPLES];
+    struct weft_group *group;
+    must(weft_group_create(NULL, NULL, &group), "weft_group_create");
+    for (size_t sample = 0; sample <= n_samples(); sample++) {
+        struct turns first = { .n = n }, second = { .n = n, .others = &first.mine };
+        first.others = &second.mine;
+        int64_t start = now_ns();
+        must(weft_group_spawn(group, take_turns, &first, NULL), "weft_group_spawn");
+        must(weft_group_spawn(group, take_turns, &second, NULL), "weft_group_spawn");
+        weft_semaphore_release(&first.mine, 1);
+        must(weft_group_join(group, WEFT_FOREVER), "weft_group_join");
+        ns[sample == 0 ? 0 : sample - 1] = (double)(now_ns() - start) / (double)(2 * n);
+    }
+    must(weft_group_destroy(group), "weft_group_destroy");
+    bench_report(&bench, question, 1, "ns", ns, n_samples(), 60);
 }
 
 struct player {
@@ -102,10 +143,10 @@ static double play(size_t n)
     return ns;
 }
 
-static void blocks(void *arg)
+static void blocks_and_kills(void *arg)
 {
     (void)arg;
-    static const char question[] = "block + wake";
+    static const char question[] = "block + wake, by a kill";
     if (!bench_wants(&bench, question)) {
         return;
     }
@@ -114,7 +155,7 @@ static void blocks(void *arg)
     for (size_t sample = 0; sample <= n_samples(); sample++) {
         ns[sample == 0 ? 0 : sample - 1] = play(n) / (double)(2 * n);
     }
-    bench_report(&bench, question, 1, "ns", ns, n_samples(), 60);
+    bench_report(&bench, question, 1, "ns", ns, n_samples(), NO_BUDGET);
 }
 
 static int nothing(void *arg, void **result)
@@ -151,6 +192,7 @@ int main(int argc, char **argv)
     bench_open(&bench, argc, argv, "What does a change of fiber cost?");
     run_inside(1, yields, NULL);
     run_inside(1, blocks, NULL);
+    run_inside(1, blocks_and_kills, NULL);
     run_inside(1, full_pool, NULL);
     return bench_close(&bench);
 }

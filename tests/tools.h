@@ -67,10 +67,10 @@ static inline void run_on_both(weft_task_fn *fn)
 }
 
 /* In the queue of a mutex, an event, a semaphore, a condition variable or a barrier: its first word. */
-static inline unsigned queued_in(void *object)
+static inline int queued_in(void *object)
 {
     struct weft_waitq *queue = object;
-    unsigned n = 0;
+    int n = 0;
     struct weft_waiter *tail = weft_waitq_lock(queue), *waiter = tail;
     if (tail && !weft_waitq_marked(tail)) {
         do {
@@ -83,7 +83,7 @@ static inline unsigned queued_in(void *object)
 }
 
 /* Until so many stand there. */
-#define wait_for_queue(object, n) wait_until(queued_in(object) == (unsigned)(n))
+#define wait_for_queue(object, n) wait_until(queued_in(object) == (n))
 
 /* Until the task sleeps: it is not merely on its way. */
 static inline void wait_for_sleep(struct weft_task *task)
