@@ -73,45 +73,68 @@ Test(mutex, one_holds_it_B1)
     for (int i = 0; i < MOST_PLAYERS; i++) {
         player_end(&players[i]);
     }
-    cr_assert_eq(counter, MOST_PLAYERS * LAPS);
+    cr_assert_eq(counter, (long)MOST_PLAYERS * LAPS);
     cr_assert(mutex.opaque[0] == 0 && mutex.opaque[1] == 0);
 }
 
-/* Who wakes the holder on the worker that it left, and keeps that worker: so the holder goes on elsewhere. */
-static struct weft_event woken;
-static _Atomic unsigned home;
-static _Atomic int moved;
+/* ---- Another worker ---- */
 
-static int wake_and_stay(void *arg, void **value)
+static struct weft_event move_on;
+static struct weft_worker *locked_on;
+
+static int lock_and_move(void *arg, void **value)
 {
     (void)arg, (void)value;
-    weft_event_set(&woken);
-    while (weft_worker_index() == atomic_load(&home) && atomic_load(&moved) == 0) {
+    CHECK(weft_mutex_lock(&mutex, WEFT_FOREVER) == 0);
+    locked_on = weft_worker_self();
+    CHECK(weft_event_wait(&move_on, WEFT_FOREVER) == 0);
+    CHECK(weft_worker_self() != locked_on);
+    CHECK(weft_mutex_lock(&mutex, WEFT_NOWAIT) == -EDEADLK); /* it holds it still */
+    weft_mutex_unlock(&mutex);
+    return 0;
+}
+
+struct spinner {
+    struct weft_worker *on;
+    _Atomic int runs, ends;
+};
+
+static int occupy_a_worker(void *arg, void **value)
+{
+    (void)value;
+    struct spinner *spinner = arg;
+    spinner->on = weft_worker_self();
+    gate_open(&spinner->runs);
+    while (atomic_load(&spinner->ends) == 0) {
+        os_thread_yield();
     }
     return 0;
 }
 
-static int move_while_holding(void *arg, void **value)
+/* Of two workers the one it was locked on is occupied while its holder wakes. */
+Test(mutex_alone, may_be_unlocked_on_another_worker_B1)
 {
-    (void)arg, (void)value;
-    CHECK(weft_mutex_lock(&mutex, WEFT_FOREVER) == 0);
-    atomic_store(&home, weft_worker_index());
-    do {
-        weft_event_clear(&woken);
-        CHECK(weft_task_spawn(NULL, wake_and_stay, NULL, NULL, NULL) == 0);
-        CHECK(weft_event_wait(&woken, WEFT_FOREVER) == 0);
-    } while (weft_worker_index() == atomic_load(&home));
-    weft_mutex_unlock(&mutex);
-    gate_open(&moved);
-    return 0;
-}
-
-Test(mutex, may_be_unlocked_on_another_worker_B1)
-{
-    struct weft_runtime *two = runtime_with(2);
-    cr_assert_eq(run_in(two, move_while_holding, NULL), 0);
-    cr_assert_eq(weft_runtime_destroy(two), 0);
-    cr_assert(mutex.opaque[0] == 0 && mutex.opaque[1] == 0);
+    runtime = runtime_with(2);
+    struct spinner spinners[2] = { { NULL, 0, 0 }, { NULL, 0, 0 } };
+    struct weft_task *holder = spawn_in(runtime, lock_and_move, NULL), *tasks[2] = { NULL, NULL };
+    wait_for_queue(&move_on, 1);
+    tasks[0] = spawn_in(runtime, occupy_a_worker, &spinners[0]);
+    gate_wait(&spinners[0].runs, 1);
+    if (spinners[0].on != locked_on) { /* then only the right one is left for the second */
+        tasks[1] = spawn_in(runtime, occupy_a_worker, &spinners[1]);
+        gate_wait(&spinners[1].runs, 1);
+        cr_assert_eq(spinners[1].on, locked_on);
+        gate_open(&spinners[0].ends);
+    }
+    weft_event_set(&move_on);
+    cr_assert_eq(finish_task(holder).error, 0);
+    for (int i = 0; i < 2; i++) {
+        gate_open(&spinners[i].ends);
+        if (tasks[i]) {
+            cr_assert_eq(finish_task(tasks[i]).error, 0);
+        }
+    }
+    teardown();
 }
 
 /* ---- Barging ---- */
