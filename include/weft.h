@@ -280,7 +280,8 @@ unsigned weft_worker_index(void);
  * cannot be killed.
  *
  * Cancellation points are: every wait with a deadline other than WEFT_NOWAIT (to spawn, to add and to start into a pool
- * are such waits), weft_sleep_until, weft_group_spawn, weft_group_apply, weft_group_map, weft_group_for. */
+ * are such waits), weft_imap_next among them; and always weft_sleep_until, weft_group_spawn, weft_group_apply,
+ * weft_group_apply_cb, weft_group_map, weft_group_for, weft_group_reduce, and weft_blocking_call until it begins. */
 
 struct weft_task_options {
     size_t struct_size;                  /* sizeof(struct weft_task_options) */
@@ -439,8 +440,8 @@ struct weft_group_options {
     bool forget_errors;                           /* weft_group_join_outcome tells only what fails while somebody is in it */
 };
 
-/* Makes a group without bound. The given tasks count at once if they live (departure: gevent counts them when they
- * start).
+/* Makes a group without bound. The given tasks count at once if they live (departure: gevent's join does not wait for
+ * them).
  * Errors     -EXDEV (one of `tasks` is of another runtime), -EINVAL (one is NULL; `out` NULL). */
 WEFT_MUST int weft_group_create(struct weft_runtime *, const struct weft_group_options *, struct weft_group **out);
 

@@ -267,7 +267,12 @@ int weft_imap_next(struct weft_imap *imap, struct weft_item *item, int64_t deadl
     }
     if (reading.rc == 1 && imap->maxsize > 0) {
         weft_imap_wake(&imap->permits, true);
-        weft_imap_invite(imap);
+        if (weft_runtime_enter(imap->crew.runtime) == 0) {
+            weft_imap_invite(imap);
+            weft_runtime_leave(imap->crew.runtime);
+        } else { /* it began while its runtime was ending already: nobody from outside sets anything going any more */
+            weft_imap_close(imap);
+        }
     }
     return reading.rc;
 }
