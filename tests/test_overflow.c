@@ -16,12 +16,6 @@
 
 #define KIB ((size_t)1024)
 
-#if WEFT_TSAN
-/* The children of child_run start threads. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "die_after_fork=0"; }
-#endif
-
 /* ---- The message ---- */
 
 static void die_named(void)

@@ -78,12 +78,14 @@ PROMISE(R2_fewer_threads_make_a_smaller_runtime_and_none_an_error, ONCE)
     check(fewer && none);
 }
 
+#if !WEFT_ASAN && !WEFT_TSAN
 static uint64_t parks_of(struct weft_runtime *of)
 {
     struct weft_runtime_stats stats = { .struct_size = sizeof stats };
     check_eq(weft_runtime_read_stats(of, &stats), 0);
     return stats.workers_parked == stats.workers ? stats.parks + 1 : 0;
 }
+#endif
 
 /* What this thread does not account for, the workers have done. */
 PROMISE(R3_idle_workers_use_nothing, WORKERS)
