@@ -72,6 +72,34 @@ static int point_apply(struct ground *ground)
 static int point_map(struct ground *ground) { return weft_group_map(ground->group, item, NULL, 3, NULL, 0, NULL, 0, NULL); }
 static int point_for(struct ground *ground) { return weft_group_for(ground->group, 0, 3, range, NULL, NULL); }
 
+static int fold_init(void *ctx, void *acc)
+{
+    (void)ctx;
+    *(int *)acc = 0;
+    return 0;
+}
+
+static int fold_body(void *ctx, size_t begin, size_t end, void *acc)
+{
+    (void)ctx;
+    *(int *)acc += (int)(end - begin);
+    return 0;
+}
+
+static int fold_join(void *ctx, void *left, void *right)
+{
+    (void)ctx;
+    *(int *)left += *(int *)right;
+    return 0;
+}
+
+static int point_reduce(struct ground *ground)
+{
+    static const struct weft_reduce_ops ops = { sizeof ops, sizeof(int), fold_init, fold_body, fold_join, NULL };
+    int acc = 0;
+    return weft_group_reduce(ground->group, 0, 3, &ops, NULL, &acc, NULL);
+}
+
 static int point_next(struct ground *ground)
 {
     struct weft_item next;
@@ -157,6 +185,11 @@ static int never_runtime_destroy(struct ground *ground)
 
 static int never_apply_async(struct ground *ground) { return weft_group_apply_async(ground->group, do_nothing, NULL, NULL, NULL); }
 
+static int never_map_async(struct ground *ground)
+{
+    return weft_group_map_async(ground->group, item, NULL, 3, NULL, 0, NULL, 0, NULL, NULL);
+}
+
 static const struct {
     const char *name;
     point_fn *fn;
@@ -173,6 +206,7 @@ static const struct {
                { "apply", point_apply },
                { "map", point_map },
                { "for", point_for },
+               { "reduce", point_reduce },
                { "imap_next", point_next },
                { "runtime_join", point_runtime_join } },
   nevers[] = { { "NOWAIT", never_nowait },
@@ -184,7 +218,8 @@ static const struct {
                { "link", never_link },
                { "close, destroy", never_close_or_destroy },
                { "runtime_destroy", never_runtime_destroy },
-               { "apply_async", never_apply_async } };
+               { "apply_async", never_apply_async },
+               { "map_async", never_map_async } };
 
 struct visit {
     struct ground *ground;

@@ -311,3 +311,77 @@ PROMISE(G10_destroy_is_ebusy_while_it_is_in_use_and_kills_nothing, EVERYWHERE)
     check_eq(weft_imap_destroy(imap), 0);
     check_eq(weft_group_destroy(group), 0);
 }
+
+static int call_add(void *arg)
+{
+    struct call *call = arg;
+    return weft_group_add(call->group, call->task, call->deadline);
+}
+
+static int call_available(void *arg)
+{
+    struct call *call = arg;
+    return weft_pool_wait_available(call->group, call->deadline);
+}
+
+/* No slot, so no member: whoever waits for one keeps the group all the same, and so does who joins it meanwhile. */
+PROMISE(G10_destroy_is_ebusy_with_waiters_and_joiners_alone, EVERYWHERE)
+{
+    act_fn *const acts[] = { call_spawn, call_apply, call_map, call_add, call_available, NULL /* an apply_async */ };
+    for (size_t what = 0; what < sizeof acts / sizeof *acts; what++) {
+        struct gate gate = { 0 };
+        struct weft_group *group = pool_make(runtime, 0);
+        struct weft_task *task = task_spawn(pass_gate, &gate), *queued = NULL;
+        struct call call = { .group = group, .task = task, .fn = pass_gate, .arg = &gate, .deadline = WEFT_FOREVER };
+        struct call join = { .group = group, .deadline = WEFT_FOREVER };
+        struct actor actor, joiner;
+        if (acts[what]) {
+            actor_start(&actor, !in_task, acts[what], &call);
+        } else {
+            check_eq(weft_group_apply_async(group, pass_gate, &gate, NULL, &queued), 0);
+        }
+        until(acts[what] == call_available ? !weft_waitq_empty(&group->admission.watchers) : pool_queued(group) >= 1);
+        check_eq(weft_group_destroy(group), -EBUSY);
+        check_eq(weft_group_snapshot(group, NULL, 0), 0);
+        actor_start(&joiner, in_task, call_group_join, &join);
+        until(acts[what] == call_available ? actor_done(&joiner) : !weft_waitq_empty(&group->joiners));
+        check_eq(weft_group_destroy(group), -EBUSY);
+        check_eq(weft_pool_resize(group, 1), 0); /* it was refused: all goes on */
+        if (acts[what] == call_add || acts[what] == call_available) {
+            until(actor_done(&actor));
+        }
+        gate_open(&gate);
+        check_eq(actor_end(&joiner), 0);
+        if (acts[what]) {
+            check_eq(actor_end(&actor), acts[what] == call_add || acts[what] == call_available ? 1 : 0);
+        } else {
+            ends_ok(queued);
+        }
+        if (call.out) {
+            ends_ok(call.out);
+        }
+        ends_ok(task);
+        check_eq(weft_group_join(group, WEFT_FOREVER), 0);
+        check_eq(weft_group_destroy(group), 0);
+    }
+}
+
+/* It is woken and has not yet returned: a destroy that is not refused does it no harm. */
+PROMISE(G10_destroy_beside_a_woken_joiner, EVERYWHERE)
+{
+    struct gate gate = { 0 };
+    struct weft_group *group = group_make();
+    struct weft_task *task = member_spawn(group, pass_gate, &gate);
+    struct call join = { .group = group, .deadline = WEFT_FOREVER };
+    struct actor joiner;
+    actor_start(&joiner, !in_task, call_group_join, &join);
+    until(!weft_waitq_empty(&group->joiners));
+    check_eq(weft_group_destroy(group), -EBUSY);
+    check_eq(weft_group_discard(group, task), 1);
+    int rc = weft_group_destroy(group);
+    check(rc == 0 || rc == -EBUSY);
+    check_eq(actor_end(&joiner), 0);
+    check_eq(rc == 0 ? 0 : weft_group_destroy(group), 0);
+    gate_open(&gate);
+    ends_ok(task);
+}
