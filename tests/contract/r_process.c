@@ -121,6 +121,7 @@ PROMISE(R3_workers_have_asynchronous_signals_blocked, WORKERS) { ends_ok(task_sp
 
 /* ---- R6 ---- */
 
+#if !WEFT_TSAN /* which allows no threads after fork */
 static struct weft_task *old_task;
 
 static void be_the_child(void)
@@ -142,10 +143,11 @@ static void be_the_child(void)
     until(weft_task_finished(task));
     check_eq(weft_runtime_destroy(made), 0);
 }
+#endif
 
 PROMISE(R6_after_fork_the_child_gets_eperm_and_a_new_default, EVERYWHERE)
 {
-#if !WEFT_TSAN /* which allows no threads after fork */
+#if !WEFT_TSAN
     old_task = task_spawn(do_nothing, NULL);
     check_eq(weft_task_join(old_task, WEFT_FOREVER), 0);
     check(weft_runtime_default() != NULL);
