@@ -61,7 +61,8 @@ static int set_and_get(void *arg, void **value)
 
 Test(key, each_task_has_its_own_and_the_destructor_runs_before_the_end_B6)
 {
-    handle = spawn_in(runtime, set_and_get, NULL);
+    cr_assert_eq(weft_task_create(runtime, set_and_get, NULL, NULL, &handle), 0);
+    cr_assert_eq(weft_task_start(handle), 0);
     struct weft_outcome outcome;
     cr_assert_eq(weft_task_get(handle, WEFT_FOREVER, &outcome), 0);
     cr_assert_eq(outcome.error, 0);

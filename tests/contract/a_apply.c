@@ -185,6 +185,7 @@ PROMISE(A2_a_slow_callback_holds_neither_slot_nor_result, EVERY)
     check_eq(weft_pool_free_count(pool), size == WEFT_UNLIMITED ? 1 : size);
     ends_ok(task);
     gate_open(&gate);
+    until(gate_waiting(&gate) == 0); /* the callback has left it */
 }
 
 /* ---- A3 ---- */

@@ -11,7 +11,8 @@ enum { RACE_ROUNDS = 400 };
 struct race {
     const char *name;
     uint64_t seed, state;
-    int64_t lead, step;     /* ns that the second waits; the first, if negative */
+    _Atomic int64_t lead; /* ns that the second waits; the first, if negative */
+    int64_t step;
     uint32_t first, second; /* rounds that each has won */
     uint32_t hits, rounds;
     bool last;

@@ -8,9 +8,10 @@ static _Atomic uint32_t fired;
 static void note(struct weft_task *task, const struct weft_outcome *outcome, void *arg)
 {
     check(weft_task_finished(task));
-    uint32_t at = a_add(&fired, 1u, SEQ_CST);
+    uint32_t at = a_load(&fired, SEQ_CST); /* one after the other (T8) */
     seen[at] = *outcome;
     order[at] = *(int *)arg;
+    a_add(&fired, 1u, SEQ_CST);
 }
 
 static int numbers[8] = { 0, 1, 2, 3, 4, 5, 6, 7 };
