@@ -1,6 +1,7 @@
 /* The small services of weft.h: version, time, words for errors, option structs of any version. */
 #include "task.h"
 
+#include <limits.h>
 #include <string.h>
 
 #define TEXT_OF(x) #x
@@ -21,7 +22,8 @@ int64_t weft_after(int64_t ns)
 
 const char *weft_strerror(int rc)
 {
-    switch (rc < 0 ? -rc : 0) {
+    int code = rc == INT_MIN ? INT_MAX : rc < 0 ? -rc : 0;
+    switch (code) {
     case 0: return "success";
     case EAGAIN: return "no slot or channel space is free, and the call does not wait";
     case ETIMEDOUT: return "the wait ran out; what was waited for goes on";
@@ -34,7 +36,7 @@ const char *weft_strerror(int rc)
     case EXDEV: return "a task of another runtime";
     default: break;
     }
-    const char *text = strerrordesc_np(-rc);
+    const char *text = strerrordesc_np(code);
     return text ? text : "unknown error";
 }
 

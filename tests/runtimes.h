@@ -52,6 +52,13 @@ static inline struct weft_runtime_stats stats_of(struct weft_runtime *runtime)
     return stats;
 }
 
+/* Until its other workers sleep. Before a fork: a sanitizer's allocator may not be locked by a thread that the child does not have. */
+static inline void wait_until_idle(struct weft_runtime *runtime)
+{
+    unsigned here = weft_runtime_current() == runtime;
+    until(stats_of(runtime).workers_parked + here >= stats_of(runtime).workers);
+}
+
 /* A task function. */
 static inline int do_nothing(void *arg, void **result)
 {
