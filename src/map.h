@@ -20,7 +20,7 @@ struct weft_map {
     struct weft_crew crew; /* first */
     /* The units [begin, end), which were taken from the participant's range; `at` is where it has got to. False: it was stopped. */
     bool (*run)(struct weft_map *map, struct weft_participant *participant, size_t begin, size_t end);
-    /* A participant finds nothing more to do, for now; or NULL. */
+    /* A participant has found nothing to do; or NULL. */
     void (*rest)(struct weft_map *map, struct weft_participant *participant);
     /* None is active any more; or NULL. */
     void (*finish)(struct weft_map *map);

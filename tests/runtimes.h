@@ -59,12 +59,43 @@ static inline void wait_until_idle(struct weft_runtime *runtime)
     until(stats_of(runtime).workers_parked + here >= stats_of(runtime).workers);
 }
 
-/* A task function. */
+/* Functions for tasks, maps, ranges and imaps, where only the call matters. */
 static inline int do_nothing(void *arg, void **result)
 {
     (void)arg;
     (void)result;
     return 0;
+}
+
+static inline int item_nothing(void *ctx, size_t index, const void *in, void *out)
+{
+    (void)ctx, (void)index, (void)in, (void)out;
+    return 0;
+}
+
+static inline int range_nothing(void *ctx, size_t begin, size_t end)
+{
+    (void)ctx, (void)begin, (void)end;
+    return 0;
+}
+
+static inline int element_nothing(void *ctx, void *item, void **result)
+{
+    (void)ctx, (void)item, (void)result;
+    return 0;
+}
+
+/* Runs it in a task of that runtime, which must end well, and waits for it. */
+static inline void run_ok(struct weft_runtime *runtime, weft_task_fn *fn, void *arg)
+{
+    struct weft_task *task;
+    struct weft_outcome outcome = { 0 };
+    if (weft_task_spawn(runtime, fn, arg, NULL, &task) != 0 || weft_task_get(task, WEFT_FOREVER, &outcome) != 0 ||
+        outcome.status != WEFT_OK) {
+        (void)fprintf(stderr, "the task has not ended well: %s\n", weft_strerror(outcome.error));
+        abort();
+    }
+    weft_task_release(task);
 }
 
 #endif

@@ -127,4 +127,15 @@ static inline struct weft_imap *stream_start(struct weft_group *group, bool orde
     return imap;
 }
 
+/* Of the imap `arg`. */
+static inline int stream_read_one(void *arg)
+{
+    struct weft_item item;
+    int rc = weft_imap_next(arg, &item, WEFT_FOREVER);
+    if (rc == 1) {
+        stream_took(&item);
+    }
+    return rc;
+}
+
 #endif

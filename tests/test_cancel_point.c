@@ -11,24 +11,6 @@ static struct weft_task *done, *spare;
 static struct weft_group *group, *pool;
 static struct weft_imap *imap;
 
-static int item(void *ctx, size_t index, const void *in, void *out)
-{
-    (void)ctx, (void)index, (void)in, (void)out;
-    return 0;
-}
-
-static int range(void *ctx, size_t begin, size_t end)
-{
-    (void)ctx, (void)begin, (void)end;
-    return 0;
-}
-
-static int element(void *ctx, void *in, void **value)
-{
-    (void)ctx, (void)in, (void)value;
-    return 0;
-}
-
 static void on_end(struct weft_task *task, const struct weft_outcome *outcome, void *arg) { (void)task, (void)outcome, (void)arg; }
 
 static struct weft_array array;
@@ -44,7 +26,7 @@ static void setup(void)
     cr_assert_eq(weft_group_create(runtime, NULL, &group), 0);
     cr_assert_eq(weft_pool_create(runtime, 2, NULL, &pool), 0);
     struct weft_item end;
-    cr_assert_eq(weft_group_imap(NULL, &source, 1, element, NULL, NULL, &imap), 0);
+    cr_assert_eq(weft_group_imap(NULL, &source, 1, element_nothing, NULL, NULL, &imap), 0);
     cr_assert_eq(weft_imap_next(imap, &end, WEFT_FOREVER), 0);
 }
 
@@ -86,8 +68,8 @@ static int p_group_spawn(void) { return weft_group_spawn(group, do_nothing, NULL
 static int p_pool_spawn(void) { return weft_group_spawn(pool, do_nothing, NULL, NULL); }
 static int p_spawn_with(void) { return weft_group_spawn_with(pool, do_nothing, NULL, NULL, WEFT_FOREVER, NULL); }
 static int p_wait_available(void) { return weft_pool_wait_available(pool, WEFT_FOREVER); }
-static int p_map(void) { return weft_group_map(group, item, NULL, 4, NULL, 0, NULL, 0, NULL); }
-static int p_for(void) { return weft_group_for(NULL, 0, 4, range, NULL, NULL); }
+static int p_map(void) { return weft_group_map(group, item_nothing, NULL, 4, NULL, 0, NULL, 0, NULL); }
+static int p_for(void) { return weft_group_for(NULL, 0, 4, range_nothing, NULL, NULL); }
 static int p_add(void) { return weft_group_add(pool, done, WEFT_FOREVER); }
 static int p_start(void) { return weft_group_start(pool, spare, WEFT_FOREVER); }
 static int p_apply(void) { return weft_group_apply(pool, do_nothing, NULL, NULL); }
@@ -240,7 +222,7 @@ static int n_pool_life(void)
 static int n_imap_life(void)
 {
     struct weft_imap *made;
-    int rc = weft_group_imap(NULL, &source, 1, element, NULL, NULL, &made);
+    int rc = weft_group_imap(NULL, &source, 1, element_nothing, NULL, NULL, &made);
     if (rc == 0) {
         weft_imap_close(made);
         rc = weft_imap_destroy(made);

@@ -1,27 +1,10 @@
 /* Groups: kill, and what else keeps a group non-empty (contract G5, G7, C6). WEFT_TEST_WORKERS. */
 #include "testing.h"
 
-#include "gate.h"
+#include "pools.h"
 
-static struct weft_runtime *runtime;
-static struct weft_group *pool;
 static struct gate gate;
 static _Atomic uint32_t frees, told, begun;
-
-static void begin(size_t size)
-{
-    runtime = runtime_make();
-    pool = pool_make(runtime, size);
-}
-
-static void end(void)
-{
-    check_eq(weft_group_join(pool, WEFT_FOREVER), 0);
-    check_eq(weft_group_len(pool), 0);
-    check_eq(pool_queued(pool), 0);
-    check_eq(weft_group_destroy(pool), 0);
-    check_eq(weft_runtime_destroy(runtime), 0);
-}
 
 static void count_free(void *p)
 {

@@ -1,26 +1,8 @@
 /* imap: which results come, in which order, and to whom (contract I1, I3, I4). WEFT_TEST_WORKERS. */
 #include "testing.h"
 
+#include "pools.h"
 #include "stream.h"
-
-static struct weft_runtime *runtime;
-static struct weft_group *pool;
-
-static void begin(size_t size)
-{
-    runtime = runtime_make();
-    pool = pool_make(runtime, size);
-}
-
-static void end(void)
-{
-    check_eq(weft_group_join(pool, WEFT_FOREVER), 0);
-    check_eq(weft_group_len(pool), 0);
-    check_eq(pool_queued(pool), 0);
-    check_eq(weft_group_destroy(pool), 0);
-    check_eq(weft_runtime_destroy(runtime), 0);
-    stream_settle();
-}
 
 static void check_end(struct weft_imap *imap)
 {
@@ -50,6 +32,7 @@ static void thousand(size_t maxsize)
     check_end(imap);
     check_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }
 
 Test(imap, a_thousand_stepwise_then_the_end) { thousand(0); }
@@ -112,6 +95,7 @@ Test(imap, unordered_comes_as_it_is_finished)
     check_end(imap);
     cr_assert_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }
 
 Test(imap, ordered_waits_for_the_first)
@@ -133,6 +117,7 @@ Test(imap, ordered_waits_for_the_first)
     check_end(imap);
     cr_assert_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }
 
 static _Atomic uint32_t next_begun;
@@ -158,6 +143,7 @@ Test(imap, items_begin_in_source_order)
     check_end(imap);
     cr_assert_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }
 
 /* ---- sources ---- */
@@ -174,6 +160,7 @@ Test(imap, an_empty_source_is_the_end)
         cr_assert_eq(weft_imap_destroy(imap), 0);
     }
     end();
+    stream_settle();
 }
 
 Test(imap, a_source_that_ends_late_keeps_readers_waiting)
@@ -195,6 +182,7 @@ Test(imap, a_source_that_ends_late_keeps_readers_waiting)
         stream_settle();
     }
     end();
+    stream_settle();
 }
 
 static void check_failure(struct weft_imap *imap, int code)
@@ -219,6 +207,7 @@ Test(imap, a_source_that_fails_after_two_items)
         stream_settle();
     }
     end();
+    stream_settle();
 }
 
 Test(imap, a_sources_failure_comes_last_in_order_and_at_once_without)
@@ -250,6 +239,7 @@ Test(imap, a_sources_failure_comes_last_in_order_and_at_once_without)
     check_end(imap);
     cr_assert_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }
 
 static int add_zipped(void *ctx, void *item, void **result)
@@ -295,6 +285,7 @@ Test(imap, several_sources_are_zipped_and_the_shortest_ends_it)
         stream_settle();
     }
     end();
+    stream_settle();
 }
 
 /* ---- items that fail ---- */
@@ -334,6 +325,7 @@ Test(imap, an_items_failure_is_that_items)
     check_end(imap);
     cr_assert_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }
 
 Test(imap, what_is_wrong_is_refused)
@@ -352,6 +344,7 @@ Test(imap, what_is_wrong_is_refused)
     cr_assert_eq(weft_imap_destroy(NULL), 0);
     weft_imap_close(NULL);
     end();
+    stream_settle();
 }
 
 /* ---- readers ---- */
@@ -423,6 +416,7 @@ static void many_readers(bool ordered, size_t maxsize)
     check_end(imap);
     check_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }
 
 Test(imap, many_readers_each_item_once_in_order) { many_readers(true, 5); }

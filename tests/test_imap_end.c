@@ -2,27 +2,10 @@
  * WEFT_TEST_WORKERS. */
 #include "testing.h"
 
+#include "pools.h"
 #include "stream.h"
 
-static struct weft_runtime *runtime;
-static struct weft_group *pool;
 static struct gate gate;
-
-static void begin(size_t size)
-{
-    runtime = runtime_make();
-    pool = pool_make(runtime, size);
-}
-
-static void end(void)
-{
-    check_eq(weft_group_join(pool, WEFT_FOREVER), 0);
-    check_eq(weft_group_len(pool), 0);
-    check_eq(pool_queued(pool), 0);
-    check_eq(weft_group_destroy(pool), 0);
-    check_eq(weft_runtime_destroy(runtime), 0);
-    stream_settle();
-}
 
 static size_t read_some(struct weft_imap *imap, size_t n)
 {
@@ -66,6 +49,7 @@ Test(imap_end, each_item_and_result_goes_one_way_H20)
         stream_settle();
     }
     end();
+    stream_settle();
 }
 
 static int keep_zipped(void *ctx, void *item, void **result)
@@ -102,6 +86,7 @@ Test(imap_end, zipped_elements_that_no_item_took_are_freed)
         stream_settle();
     }
     end();
+    stream_settle();
 }
 
 /* ---- close ---- */
@@ -143,6 +128,7 @@ Test(imap_end, close_does_not_wait_and_readers_get_the_end)
     cr_assert_eq(weft_imap_destroy(the_imap), 0);
     weft_task_release(task);
     end();
+    stream_settle();
 }
 
 /* A closed one wants no slot any more: it leaves the queue, so the pool may go first. */
@@ -188,6 +174,7 @@ Test(imap_end, close_kills_a_sleeping_source)
     check_end(the_imap);
     cr_assert_eq(weft_imap_destroy(the_imap), 0);
     end();
+    stream_settle();
 }
 
 static struct gate published;
@@ -226,6 +213,7 @@ Test(imap_end, close_from_its_own_item_and_source)
         stream_settle();
     }
     end();
+    stream_settle();
 }
 
 /* ---- destroy ---- */
@@ -258,6 +246,7 @@ static void destroy_from_within(weft_source_fn *next, weft_imap_fn *fn)
     check_end(the_imap);
     check_eq(weft_imap_destroy(the_imap), 0);
     end();
+    stream_settle();
 }
 
 Test(imap_end, destroy_from_its_own_source_is_refused) { destroy_from_within(destroy_in_source, stream_copy); }
@@ -331,6 +320,7 @@ Test(imap_end, destroy_waits_for_running_items_and_the_source)
     cr_assert(destroyed);
     cr_assert_eq(stream_running, 0);
     end();
+    stream_settle();
 }
 
 /* ---- kill of the group ---- */
@@ -382,6 +372,7 @@ Test(imap_end, a_kill_of_the_group_reaches_running_items)
     cr_assert_eq(n, stream.pulled);
     cr_assert_eq(weft_imap_destroy(the_imap), 0);
     end();
+    stream_settle();
 }
 
 /* ---- the runtime ends first ---- */

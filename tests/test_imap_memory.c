@@ -58,12 +58,6 @@ static int give_for_ever(void *ctx, void **item)
     return 1;
 }
 
-static int take(void *ctx, void *item, void **result)
-{
-    (void)ctx, (void)item, (void)result;
-    return 0;
-}
-
 Test(imap_memory, a_source_without_memory_is_an_item_that_says_so_I3_H36)
 {
     runtime = runtime_with(2);
@@ -75,7 +69,7 @@ Test(imap_memory, a_source_without_memory_is_an_item_that_says_so_I3_H36)
     cr_assert_eq(weft_imap_destroy(before), 0);
     struct weft_source source = { give_for_ever, &gate, NULL };
     struct weft_imap *imap;
-    cr_assert_eq(weft_group_imap(pool, &source, 1, take, NULL, NULL, &imap), 0);
+    cr_assert_eq(weft_group_imap(pool, &source, 1, element_nothing, NULL, NULL, &imap), 0);
     if (!memory_limit(0)) {
         cr_assert_eq(weft_imap_destroy(imap), 0);
         cr_assert_eq(weft_runtime_destroy(runtime), 0);
@@ -114,7 +108,7 @@ Test(imap_memory, items_that_nobody_can_run_say_so_and_the_end_comes_H36)
         cr_assert_eq(weft_runtime_destroy(runtime), 0);
         cr_skip("the address space cannot be limited here");
     }
-    int rc = weft_group_imap(pool, &source, 1, take, NULL, NULL, &imap);
+    int rc = weft_group_imap(pool, &source, 1, element_nothing, NULL, NULL, &imap);
     size_t read = 0, failed = 0;
     if (rc == 0) {
         rc = weft_group_join(pool, weft_after(PATIENCE));

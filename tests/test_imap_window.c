@@ -3,24 +3,8 @@
  * The bounds are hard, so a test that nothing exceeds them needs a moment in which something could: `settle` gives it. */
 #include "testing.h"
 
+#include "pools.h"
 #include "stream.h"
-
-static struct weft_runtime *runtime;
-static struct weft_group *pool;
-
-static void begin(size_t size)
-{
-    runtime = runtime_make();
-    pool = pool_make(runtime, size);
-}
-
-static void end(void)
-{
-    check_eq(weft_group_join(pool, WEFT_FOREVER), 0);
-    check_eq(weft_group_destroy(pool), 0);
-    check_eq(weft_runtime_destroy(runtime), 0);
-    stream_settle();
-}
 
 static void settle(void)
 {
@@ -52,6 +36,7 @@ static void bound(bool ordered, size_t m, size_t size)
     }
     check_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }
 
 Test(imap_window, one_in_order) { bound(true, 1, 4); }
@@ -84,6 +69,7 @@ static void bound_running(size_t m, size_t size)
     check(stream_peak <= running);
     check_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }
 
 Test(imap_window, blocked_items_fill_the_window) { bound_running(3, 8); }
@@ -107,6 +93,7 @@ Test(imap_window, none_runs_all_without_a_reader)
     cr_assert_eq(weft_imap_next(imap, &item, WEFT_NOWAIT), 0);
     cr_assert_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }
 
 /* The first result is slow: the window counts what is behind it, too, so nothing piles up. */
@@ -126,6 +113,7 @@ Test(imap_window, an_unread_first_holds_the_window)
     cr_assert_eq(weft_group_len(pool), 0);
     cr_assert_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }
 
 /* A source that sleeps holds no slot, even of a pool of one; others use the pool meanwhile. */
@@ -150,4 +138,5 @@ Test(imap_window, a_sleeping_source_holds_no_slot)
     }
     cr_assert_eq(weft_imap_destroy(imap), 0);
     end();
+    stream_settle();
 }

@@ -20,17 +20,6 @@ static void end(struct weft_group *pool)
     check_eq(weft_runtime_destroy(runtime), 0);
 }
 
-/* Runs it in a task of the runtime, and waits for that. */
-static void in_task(weft_task_fn *fn, void *arg)
-{
-    struct weft_task *task;
-    struct weft_outcome outcome;
-    check_eq(weft_task_spawn(runtime, fn, arg, NULL, &task), 0);
-    check_eq(weft_task_get(task, WEFT_FOREVER, &outcome), 0);
-    check_eq(outcome.status, WEFT_OK);
-    weft_task_release(task);
-}
-
 static int square(void *ctx, size_t index, const void *in, void *out)
 {
     (void)ctx;
@@ -99,8 +88,8 @@ Test(map, each_item_once_whatever_the_grain_and_the_caller)
         each_once(pool, MANY, grains[i]);
         each_once(pool, 17, grains[i]);
     }
-    in_task(each_once_in_task, pool);
-    in_task(each_once_in_task, NULL);
+    run_ok(runtime, each_once_in_task, pool);
+    run_ok(runtime, each_once_in_task, NULL);
     end(pool);
 }
 
@@ -241,7 +230,7 @@ Test(map, in_an_item_there_is_always_a_current_task)
 {
     struct weft_group *pool = begin(2);
     bool mine[50];
-    in_task(map_know_myself, pool);
+    run_ok(runtime, map_know_myself, pool);
     cr_assert_eq(WEFT_MAP(pool, know_myself, NULL, 50, mine, mine, NULL), 0);
     cr_assert_null(weft_task_current());
     end(pool);

@@ -101,16 +101,6 @@ static int map_refused_task(void *group, void **result)
     return 0;
 }
 
-static void run_in_other(weft_task_fn *fn, void *arg)
-{
-    struct weft_task *task;
-    struct weft_outcome outcome;
-    check_eq(weft_task_spawn(other, fn, arg, NULL, &task), 0);
-    check_eq(weft_task_get(task, WEFT_FOREVER, &outcome), 0);
-    check_eq(outcome.status, WEFT_OK);
-    weft_task_release(task);
-}
-
 /* What was begun before runs to its end, on as many participants as it likes; what begins after is refused. */
 static void map_beside_destroy(bool from_task)
 {
@@ -124,7 +114,7 @@ static void map_beside_destroy(bool from_task)
     until(gate_waiting(&gate) == SIZE);
     begin_destroy();
     map_refused(pool);
-    run_in_other(map_refused_task, pool);
+    run_ok(other, map_refused_task, pool);
     check_eq(a_load(&items, SEQ_CST), 0);
     gate_open(&gate);
     if (from_task) {

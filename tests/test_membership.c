@@ -1,29 +1,10 @@
 /* Coming into a group and leaving it: add, start, discard, contains, snapshot (contract G1 to G4, P7). WEFT_TEST_WORKERS. */
 #include "testing.h"
 
-#include "gate.h"
+#include "pools.h"
 
-static struct weft_runtime *runtime;
-static struct weft_group *pool;
 static struct gate gate;
 static _Atomic uint32_t begun;
-
-static void begin(size_t size)
-{
-    runtime = runtime_make();
-    pool = pool_make(runtime, size);
-}
-
-static void end(void)
-{
-    check_eq(weft_group_join(pool, WEFT_FOREVER), 0);
-    check_eq(weft_group_len(pool), 0);
-    check_eq(weft_pool_free_count(pool), weft_pool_size(pool));
-    check_eq(a_load(&pool->extras, RELAXED), 0);
-    check_eq(pool_queued(pool), 0);
-    check_eq(weft_group_destroy(pool), 0);
-    check_eq(weft_runtime_destroy(runtime), 0);
-}
 
 static int note_begin(void *arg, void **result)
 {

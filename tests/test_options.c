@@ -16,18 +16,6 @@ TestSuite(options, .init = setup, .fini = teardown);
 
 static void count_free(void *arg) { ++*(int *)arg; }
 
-static int item(void *ctx, size_t index, const void *in, void *out)
-{
-    (void)ctx, (void)index, (void)in, (void)out;
-    return 0;
-}
-
-static int element(void *ctx, void *in, void **value)
-{
-    (void)ctx, (void)in, (void)value;
-    return 0;
-}
-
 static void note(struct weft_task *task, const struct weft_outcome *outcome, void *arg) { (void)task, (void)outcome, (void)arg; }
 
 /* ---- E2, E5: words and times ---- */
@@ -207,13 +195,13 @@ static int create_imap(const struct weft_imap_options *options)
     struct weft_array array = { 0 };
     struct weft_source source = { weft_array_next, &array, NULL };
     struct weft_imap *imap;
-    int rc = weft_group_imap(NULL, &source, 1, element, NULL, options, &imap);
+    int rc = weft_group_imap(NULL, &source, 1, element_nothing, NULL, options, &imap);
     return rc != 0 ? rc : weft_imap_destroy(imap);
 }
 
 static int call_map(const struct weft_map_options *options)
 {
-    return weft_group_map(NULL, item, NULL, 2, NULL, 0, NULL, 0, options);
+    return weft_group_map(NULL, item_nothing, NULL, 2, NULL, 0, NULL, 0, options);
 }
 
 Test(options, struct_size_says_which_version_it_is_E6)

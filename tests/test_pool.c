@@ -39,18 +39,6 @@ static int run_counted(void *arg, void **result)
     return rc;
 }
 
-static int map_nothing(void *ctx, size_t index, const void *in, void *out)
-{
-    (void)ctx, (void)index, (void)in, (void)out;
-    return 0;
-}
-
-static int imap_nothing(void *ctx, void *item, void **result)
-{
-    (void)ctx, (void)item, (void)result;
-    return 0;
-}
-
 Test(pool, size_zero_is_full_and_everything_waits)
 {
     struct weft_group *pool = begin(0);
@@ -68,15 +56,15 @@ Test(pool, size_zero_is_full_and_everything_waits)
     cr_assert_eq(weft_pool_wait_available(pool, weft_after(WEFT_MSEC)), 0);
 
     struct weft_map_report report = { .struct_size = sizeof report, .started = true };
-    int rc = weft_group_map(pool, map_nothing, NULL, 3, NULL, 0, NULL, 0,
+    int rc = weft_group_map(pool, item_nothing, NULL, 3, NULL, 0, NULL, 0,
                             WEFT_OPTIONS(weft_map_options, .deadline = weft_after(20 * WEFT_MSEC), .report = &report));
     cr_assert_eq(rc, -ETIMEDOUT);
     cr_assert_not(report.started);
 
     struct weft_array array = { .base = order, .stride = sizeof *order, .n = 5 };
     struct weft_imap *imap;
-    cr_assert_eq(weft_group_imap(pool, &(struct weft_source){ weft_array_next, &array, NULL }, 1, imap_nothing, NULL, NULL, &imap),
-                 0);
+    cr_assert_eq(
+        weft_group_imap(pool, &(struct weft_source){ weft_array_next, &array, NULL }, 1, element_nothing, NULL, NULL, &imap), 0);
     struct weft_item item;
     cr_assert_eq(weft_imap_next(imap, &item, weft_after(20 * WEFT_MSEC)), -ETIMEDOUT);
     cr_assert_eq(weft_imap_destroy(imap), 0);

@@ -27,24 +27,6 @@ static struct weft_imap *imap;
 static struct weft_array array;
 static const struct weft_source source = { weft_array_next, &array, NULL };
 
-static int take_element(void *ctx, void *item, void **value)
-{
-    (void)ctx, (void)item, (void)value;
-    return 0;
-}
-
-static int take_item(void *ctx, size_t index, const void *in, void *out)
-{
-    (void)ctx, (void)index, (void)in, (void)out;
-    return 0;
-}
-
-static int take_range(void *ctx, size_t begin, size_t end)
-{
-    (void)ctx, (void)begin, (void)end;
-    return 0;
-}
-
 static void be_the_child(void)
 {
     struct weft_task *task;
@@ -90,9 +72,9 @@ static void be_the_child(void)
     weft_group_close(pool); /* does nothing here, and nothing to the parent's */
     must(weft_group_destroy(pool) == -EPERM);
     must(weft_pool_wait_available(pool, WEFT_FOREVER) == -EPERM);
-    must(weft_group_map(pool, take_item, NULL, 1, NULL, 0, NULL, 0, NULL) == -EPERM);
-    must(weft_group_for(pool, 0, 1, take_range, NULL, NULL) == -EPERM);
-    must(weft_group_imap(pool, &source, 1, take_element, NULL, NULL, &other) == -EPERM);
+    must(weft_group_map(pool, item_nothing, NULL, 1, NULL, 0, NULL, 0, NULL) == -EPERM);
+    must(weft_group_for(pool, 0, 1, range_nothing, NULL, NULL) == -EPERM);
+    must(weft_group_imap(pool, &source, 1, element_nothing, NULL, NULL, &other) == -EPERM);
     must(weft_imap_next(imap, &item, WEFT_FOREVER) == -EPERM);
     must(weft_imap_destroy(imap) == -EPERM);
 
@@ -112,7 +94,7 @@ static void prepare_family(void)
     inherited = spawn_in(runtime, block, NULL);
     cr_assert_eq(weft_task_create(runtime, do_nothing, NULL, NULL, &unstarted), 0);
     cr_assert_eq(weft_pool_create(runtime, 1, NULL, &pool), 0);
-    cr_assert_eq(weft_group_imap(pool, &source, 1, take_element, NULL, NULL, &imap), 0);
+    cr_assert_eq(weft_group_imap(pool, &source, 1, element_nothing, NULL, NULL, &imap), 0);
     gate_wait(&begun, 1);
 }
 

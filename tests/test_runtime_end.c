@@ -327,18 +327,6 @@ static int give_result(void *arg, void **value)
     return 0;
 }
 
-static int element(void *ctx, void *item, void **value)
-{
-    (void)ctx, (void)item, (void)value;
-    return 0;
-}
-
-static int item(void *ctx, size_t index, const void *in, void *out)
-{
-    (void)ctx, (void)index, (void)in, (void)out;
-    return 0;
-}
-
 static struct weft_array array;
 static const struct weft_source source = { weft_array_next, &array, NULL };
 
@@ -353,7 +341,7 @@ Test(runtime_end, handles_groups_and_imaps_outlive_it_R5)
     struct weft_runtime_stats stats = { .struct_size = sizeof stats };
     cr_assert_eq(weft_task_spawn(runtime, give_result, &result, NULL, &task), 0);
     cr_assert_eq(weft_pool_create(runtime, 1, NULL, &group), 0);
-    cr_assert_eq(weft_group_imap(group, &source, 1, element, NULL, NULL, &imap), 0);
+    cr_assert_eq(weft_group_imap(group, &source, 1, element_nothing, NULL, NULL, &imap), 0);
     cr_assert_eq(weft_task_join(task, WEFT_FOREVER), 0);
     cr_assert_eq(weft_runtime_destroy(runtime), 0);
 
@@ -393,8 +381,8 @@ Test(runtime_end, handles_groups_and_imaps_outlive_it_R5)
     cr_assert_eq(weft_group_join(group, WEFT_FOREVER), -ESHUTDOWN);
     cr_assert_eq(weft_group_kill(group, 0, WEFT_FOREVER), -ESHUTDOWN);
     cr_assert_eq(weft_pool_wait_available(group, WEFT_FOREVER), -ESHUTDOWN);
-    cr_assert_eq(weft_group_map(group, item, NULL, 1, NULL, 0, NULL, 0, NULL), -ESHUTDOWN);
-    cr_assert_eq(weft_group_imap(group, &source, 1, element, NULL, NULL, &new_imap), -ESHUTDOWN);
+    cr_assert_eq(weft_group_map(group, item_nothing, NULL, 1, NULL, 0, NULL, 0, NULL), -ESHUTDOWN);
+    cr_assert_eq(weft_group_imap(group, &source, 1, element_nothing, NULL, NULL, &new_imap), -ESHUTDOWN);
 
     cr_assert_eq(weft_imap_destroy(imap), 0);
     cr_assert_eq(weft_group_destroy(group), 0);

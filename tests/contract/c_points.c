@@ -12,24 +12,6 @@ struct ground {
 
 typedef int point_fn(struct ground *ground);
 
-static int item(void *ctx, size_t index, const void *in, void *out)
-{
-    (void)ctx, (void)index, (void)in, (void)out;
-    return 0;
-}
-
-static int range(void *ctx, size_t begin, size_t end)
-{
-    (void)ctx, (void)begin, (void)end;
-    return 0;
-}
-
-static int element(void *ctx, void *in, void **result)
-{
-    (void)ctx, (void)in, (void)result;
-    return 0;
-}
-
 static void callback(struct weft_task *task, const struct weft_outcome *outcome, void *arg)
 {
     (void)task, (void)outcome, (void)arg;
@@ -69,8 +51,8 @@ static int point_apply(struct ground *ground)
     return weft_group_apply(ground->group, do_nothing, NULL, &outcome);
 }
 
-static int point_map(struct ground *ground) { return weft_group_map(ground->group, item, NULL, 3, NULL, 0, NULL, 0, NULL); }
-static int point_for(struct ground *ground) { return weft_group_for(ground->group, 0, 3, range, NULL, NULL); }
+static int point_map(struct ground *ground) { return weft_group_map(ground->group, item_nothing, NULL, 3, NULL, 0, NULL, 0, NULL); }
+static int point_for(struct ground *ground) { return weft_group_for(ground->group, 0, 3, range_nothing, NULL, NULL); }
 
 static int fold_init(void *ctx, void *acc)
 {
@@ -173,7 +155,8 @@ static int never_close_or_destroy(struct ground *ground)
     weft_imap_close(ground->imap);
     struct weft_array array = { 0 };
     struct weft_imap *imap;
-    check_eq(weft_group_imap(NULL, &(struct weft_source){ weft_array_next, &array, NULL }, 1, element, NULL, NULL, &imap), 0);
+    check_eq(weft_group_imap(NULL, &(struct weft_source){ weft_array_next, &array, NULL }, 1, element_nothing, NULL, NULL, &imap),
+             0);
     return weft_imap_destroy(imap);
 }
 
@@ -187,7 +170,7 @@ static int never_apply_async(struct ground *ground) { return weft_group_apply_as
 
 static int never_map_async(struct ground *ground)
 {
-    return weft_group_map_async(ground->group, item, NULL, 3, NULL, 0, NULL, 0, NULL, NULL);
+    return weft_group_map_async(ground->group, item_nothing, NULL, 3, NULL, 0, NULL, 0, NULL, NULL);
 }
 
 static const struct {
@@ -255,8 +238,9 @@ static void visit_with(struct visit *visit_)
                              .group = pool_make(runtime, size),
                              .other = runtime_with(1) };
     count_reset();
-    check_eq(weft_group_imap(NULL, &(struct weft_source){ weft_array_next, &array, NULL }, 1, element, NULL, NULL, &ground.imap),
-             0);
+    check_eq(
+        weft_group_imap(NULL, &(struct weft_source){ weft_array_next, &array, NULL }, 1, element_nothing, NULL, NULL, &ground.imap),
+        0);
     check_eq(weft_imap_next(ground.imap, &end, WEFT_FOREVER), 0);
     check_eq(weft_task_join(ground.done, WEFT_FOREVER), 0);
     visit_->ground = &ground;

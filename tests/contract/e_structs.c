@@ -1,18 +1,6 @@
 /* E6: option structs, stats and reports. */
 #include "contract.h"
 
-static int item(void *ctx, size_t index, const void *in, void *out)
-{
-    (void)ctx, (void)index, (void)in, (void)out;
-    return 0;
-}
-
-static int element(void *ctx, void *thing, void **result)
-{
-    (void)ctx, (void)thing, (void)result;
-    return 0;
-}
-
 /* Each kind of options, at `at`, used once; what the call returned. */
 typedef int use_fn(const void *at);
 
@@ -34,13 +22,13 @@ static int use_group(const void *at)
     return rc;
 }
 
-static int use_map(const void *at) { return weft_group_map(pool, item, NULL, 3, NULL, 0, NULL, 0, at); }
+static int use_map(const void *at) { return weft_group_map(pool, item_nothing, NULL, 3, NULL, 0, NULL, 0, at); }
 
 static int use_imap(const void *at)
 {
     struct weft_array array = { 0 };
     struct weft_imap *imap = NULL;
-    int rc = weft_group_imap(pool, &(struct weft_source){ weft_array_next, &array, NULL }, 1, element, NULL, at, &imap);
+    int rc = weft_group_imap(pool, &(struct weft_source){ weft_array_next, &array, NULL }, 1, element_nothing, NULL, at, &imap);
     check_eq(weft_imap_destroy(imap), 0);
     return rc;
 }
@@ -95,7 +83,8 @@ PROMISE(E6_of_stats_and_reports_only_what_fits_is_written, EVERYWHERE)
     check_eq(weft_runtime_read_stats(runtime, &at.stats), -EINVAL);
     memset(&at, 0xa5, sizeof at);
     at.report.struct_size = offsetof(struct weft_map_report, failed);
-    check_eq(weft_group_map(pool, item, NULL, 3, NULL, 0, NULL, 0, WEFT_OPTIONS(weft_map_options, .report = &at.report)), 0);
+    check_eq(weft_group_map(pool, item_nothing, NULL, 3, NULL, 0, NULL, 0, WEFT_OPTIONS(weft_map_options, .report = &at.report)),
+             0);
     check(at.report.started);
     check_eq(at.report.ok, 3);
     check_eq(at.bytes[offsetof(struct weft_map_report, failed)], 0xa5);

@@ -304,12 +304,6 @@ static int source_gate(void *gate, void **item)
     return gate_pass(gate);
 }
 
-static int item_nothing(void *ctx, void *item, void **result)
-{
-    (void)ctx, (void)item, (void)result;
-    return 0;
-}
-
 /* One worker; as many as block, another task still runs on it. */
 PROMISE(E7_nothing_blocks_a_worker, WORKERS)
 {
@@ -321,7 +315,7 @@ PROMISE(E7_nothing_blocks_a_worker, WORKERS)
     struct actor actors[ACTS];
     blocked.holder = member_spawn(blocked.full, pass_gate, &blocked.gate);
     check_eq(weft_task_spawn(blocked.other, pass_gate, &blocked.gate, NULL, NULL), 0);
-    check_eq(weft_group_imap(NULL, &source, 1, item_nothing, NULL, NULL, &blocked.imap), 0);
+    check_eq(weft_group_imap(NULL, &source, 1, element_nothing, NULL, NULL, &blocked.imap), 0);
     for (size_t i = 0; i < ACTS; i++) {
         actor_start(&actors[i], false, acts[i], &blocked);
     }

@@ -78,12 +78,6 @@ static int source_waits(void *gate, void **item)
     return rc < 0 ? rc : 0;
 }
 
-static int element(void *ctx, void *item, void **result)
-{
-    (void)ctx, (void)item, (void)result;
-    return 0;
-}
-
 static int call_apply(void *arg)
 {
     struct call *call = arg;
@@ -145,7 +139,7 @@ PROMISE(G5_a_running_imap_keeps_the_group_non_empty, EVERY)
     struct gate gate = { 0 };
     struct weft_imap *imap;
     struct weft_item item;
-    check_eq(weft_group_imap(pool, &(struct weft_source){ source_waits, &gate, NULL }, 1, element, NULL, NULL, &imap), 0);
+    check_eq(weft_group_imap(pool, &(struct weft_source){ source_waits, &gate, NULL }, 1, element_nothing, NULL, NULL, &imap), 0);
     until(gate_waiting(&gate) == 1);
     check_eq(weft_group_join(pool, weft_after(WEFT_MSEC)), -ETIMEDOUT);
     gate_open(&gate);
@@ -304,7 +298,7 @@ PROMISE(G10_destroy_is_ebusy_while_it_is_in_use_and_kills_nothing, EVERYWHERE)
     gate_open(&gate);
     check_eq(actor_end(&mapper), 0);
     gate = (struct gate){ 0 };
-    check_eq(weft_group_imap(group, &(struct weft_source){ source_waits, &gate, NULL }, 1, element, NULL, NULL, &imap), 0);
+    check_eq(weft_group_imap(group, &(struct weft_source){ source_waits, &gate, NULL }, 1, element_nothing, NULL, NULL, &imap), 0);
     check_eq(weft_group_destroy(group), -EBUSY);
     gate_open(&gate);
     check_eq(weft_imap_next(imap, &item, WEFT_FOREVER), 0);

@@ -2,16 +2,6 @@
 #include "contract.h"
 #include "stream.h"
 
-static int read_one(void *arg)
-{
-    struct weft_item item;
-    int rc = weft_imap_next(arg, &item, WEFT_FOREVER);
-    if (rc == 1) {
-        stream_took(&item);
-    }
-    return rc;
-}
-
 PROMISE(I5_the_source_is_killed_at_close_and_its_wait_holds_no_slot, EVERY)
 {
     struct gate ahead = { 0 };
@@ -34,7 +24,7 @@ PROMISE(I6_close_drops_what_is_unread_and_kills_no_running_item, EVERY)
     struct actor reader;
     struct weft_imap *imap = stream_start(pool, false, &stream, 0, &gate);
     until(gate_waiting(&gate) >= 1);
-    actor_start(&reader, !in_task, read_one, imap);
+    actor_start(&reader, !in_task, stream_read_one, imap);
     weft_imap_close(imap);
     weft_imap_close(imap);
     check_eq(actor_end(&reader), 0); /* readers get the end */

@@ -282,16 +282,6 @@ PROMISE(I4_many_readers_get_each_item_once, EVERY)
     }
 }
 
-static int read_one(void *arg)
-{
-    struct weft_item item;
-    int rc = weft_imap_next(arg, &item, WEFT_FOREVER);
-    if (rc == 1) {
-        stream_took(&item);
-    }
-    return rc;
-}
-
 PROMISE(I4_a_late_or_killed_next_loses_nothing, EVERY)
 {
     struct stream stream = { .n = 2 };
@@ -301,7 +291,7 @@ PROMISE(I4_a_late_or_killed_next_loses_nothing, EVERY)
     struct weft_imap *imap = stream_start(pool, true, &stream, 0, &gate);
     check_eq(weft_imap_next(imap, &item, WEFT_NOWAIT), -ETIMEDOUT);
     check_eq(weft_imap_next(imap, &item, weft_after(WEFT_MSEC)), -ETIMEDOUT);
-    actor_start(&reader, false, read_one, imap);
+    actor_start(&reader, false, stream_read_one, imap);
     ends_ok(task_spawn(do_nothing, NULL));
     check_eq(weft_task_kill(reader.task, 0, WEFT_NOWAIT), 0);
     check_eq(actor_end(&reader), -ECANCELED);

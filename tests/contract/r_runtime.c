@@ -164,18 +164,6 @@ PROMISE(R4_kill_kills_every_task_and_does_not_wait, WORKERS)
 
 /* ---- R5 ---- */
 
-static int item_nothing(void *ctx, void *item, void **result)
-{
-    (void)ctx, (void)item, (void)result;
-    return 0;
-}
-
-static int item_of_map(void *ctx, size_t index, const void *in, void *out)
-{
-    (void)ctx, (void)index, (void)in, (void)out;
-    return 0;
-}
-
 PROMISE(R5_handles_groups_and_imaps_outlive_their_runtime, WORKERS)
 {
     static const int things[3];
@@ -189,7 +177,7 @@ PROMISE(R5_handles_groups_and_imaps_outlive_their_runtime, WORKERS)
     int thing;
     check_eq(weft_group_create(dying, NULL, &group), 0);
     check_eq(weft_group_spawn(group, return_arg, &thing, &task), 0);
-    check_eq(weft_group_imap(group, &source, 1, item_nothing, NULL, NULL, &imap), 0);
+    check_eq(weft_group_imap(group, &source, 1, element_nothing, NULL, NULL, &imap), 0);
     check_eq(weft_group_join(group, weft_after(PATIENCE)), 0);
     check_eq(weft_runtime_destroy(dying), 0);
     check(weft_task_finished(task));
@@ -198,7 +186,7 @@ PROMISE(R5_handles_groups_and_imaps_outlive_their_runtime, WORKERS)
     check_eq(weft_group_len(group), 0);
     check_eq(weft_group_spawn(group, do_nothing, NULL, &other), -ESHUTDOWN);
     check_eq(weft_pool_wait_available(group, WEFT_FOREVER), -ESHUTDOWN);
-    check_eq(weft_group_map(group, item_of_map, NULL, 1, NULL, 0, NULL, 0, NULL), -ESHUTDOWN);
+    check_eq(weft_group_map(group, item_nothing, NULL, 1, NULL, 0, NULL, 0, NULL), -ESHUTDOWN);
     check_eq(weft_imap_destroy(imap), 0);
     check_eq(weft_group_destroy(group), 0);
     weft_task_release(task);
