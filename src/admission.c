@@ -304,38 +304,45 @@ void weft_admission_force(struct weft_admission *admission, struct weft_token *t
     }
 }
 
+enum whom { OUTSIDERS, ALL, NEWCOMERS }; /* who hold no slot of this pool; all; all but those that stay when the group is closed */
+
+static bool concerns(const struct weft_request *request, enum whom whom)
+{
+    return !request->grant && (whom == ALL || (whom == OUTSIDERS ? !request->member : !request->stays));
+}
+
 /* Under the lock. */
-static void refuse_all(struct weft_waiter **tail, bool those_that_stay, struct weft_waiter **ready)
+static void refuse_all(struct weft_waiter **tail, enum whom whom, struct weft_waiter **ready)
 {
     struct weft_waiter *last = *tail, *next = last ? last->next : NULL;
     for (struct weft_waiter *waiter = NULL; last && waiter != last;) {
         waiter = next;
         next = waiter->next;
         struct weft_request *request = weft_request_of(waiter);
-        if (!request->grant && (those_that_stay || !request->stays)) {
+        if (concerns(request, whom)) {
             (void)refuse(tail, request, -ESHUTDOWN, ready);
         }
     }
 }
 
-static void shut(struct weft_admission *admission, bool those_that_stay)
+static void shut(struct weft_admission *admission, enum whom whom)
 {
     struct weft_waiter *ready = NULL;
     struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
-    if (those_that_stay) {
-        a_add(&admission->shuts, 1u, RELEASE);
-    } else {
+    if (whom == NEWCOMERS) {
         admission->closed = true;
+    } else {
+        a_add(&admission->shuts, 1u, RELEASE);
     }
-    refuse_all(&tail, those_that_stay, &ready);
+    refuse_all(&tail, whom, &ready);
     (void)admit(admission, &tail, &ready);
     weft_waitq_unlock(&admission->queue, tail);
     weft_waitq_ready(ready);
 }
 
-void weft_admission_shut(struct weft_admission *admission) { shut(admission, true); }
+void weft_admission_shut(struct weft_admission *admission, bool members_too) { shut(admission, members_too ? ALL : OUTSIDERS); }
 
-void weft_admission_close(struct weft_admission *admission) { shut(admission, false); }
+void weft_admission_close(struct weft_admission *admission) { shut(admission, NEWCOMERS); }
 
 void weft_admission_resize(struct weft_admission *admission, size_t size)
 {

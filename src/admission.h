@@ -116,8 +116,9 @@ bool weft_admission_withdraw(struct weft_admission *admission, struct weft_reque
 void weft_admission_release(struct weft_token *token);
 /* One slot used beyond what was asked for: a member that is there already. */
 void weft_admission_force(struct weft_admission *admission, struct weft_token *token);
-/* Ends everybody who waits with -ESHUTDOWN; requests with `grant` are ended by their owners. */
-void weft_admission_shut(struct weft_admission *admission);
+/* Ends those who wait with -ESHUTDOWN, and those who hold a slot of this pool meanwhile only if `members_too`; requests with `grant` are
+ * ended by their owners. */
+void weft_admission_shut(struct weft_admission *admission, bool members_too);
 /* The same for good, but for those that stay. */
 void weft_admission_close(struct weft_admission *admission);
 void weft_admission_resize(struct weft_admission *admission, size_t size);

@@ -1,6 +1,6 @@
 /* Apply: one call in a group, waited for or not (contract A).
  *
- * A synchronous apply waits twice, for a slot and for the end, and lends its caller's slots from the first to the last (loan.c): its
+ * A synchronous apply waits twice, for a slot and for the end, and lends its caller's slots from the first to the last (lending.c): its
  * own request for a slot is what they are lent to, so it nests in a pool of 1. Its function runs by way of `run`, whose record is on
  * the caller's stack, because only then the caller knows afterwards whether fn began: if it did not and the call failed, the argument
  * is the caller's still (E4). So `arg_free` is not the task's here.
@@ -65,15 +65,11 @@ static int make(struct weft_runtime *runtime, struct weft_group *group, const st
 }
 
 /* Publishes it, with a handle, once there is a slot. */
-static int launch(struct weft_runtime *runtime, struct weft_group *group, struct weft_task *task)
+static int launch(struct weft_group *group, struct weft_task *task)
 {
     struct weft_task *handle;
     if (!group) {
-        int rc = weft_task_publish(task, WEFT_TASK_QUEUED, 0, true);
-        if (rc == 0) {
-            weft_sched_push(runtime, task);
-        }
-        return rc;
+        return weft_task_send(task, true);
     }
     struct weft_token token = { 0 };
     struct weft_request request = { .token = &token, .work = task, .group = group, .caller = weft_caller_self(), .stays = true };
@@ -121,7 +117,7 @@ int weft_group_apply_cb(struct weft_group *group, weft_task_fn *fn, void *arg, c
     }
     struct weft_calling calling;
     weft_calling_begin(&calling, task);
-    rc = launch(runtime, group, task);
+    rc = launch(group, task);
     if (rc != 0) {
         weft_calling_end(&calling);
         weft_task_unmake(task);
@@ -176,12 +172,15 @@ static int stand_in_queue(struct weft_group *group, struct weft_task *task, stru
     weft_task_reserve(task, out != NULL);
     a_add(&group->extras, 1u, ACQ_REL);
     int rc = weft_group_enter(group, &killing);
-    if (rc == 0) {
+    bool entered = rc == 0;
+    if (entered) {
         weft_task_retain(task);
         if (out) {
             *out = task; /* before it can run */
         }
-        rc = weft_task_publish(task, WEFT_TASK_QUEUED, 0, out != NULL);
+        bool visits = false;
+        rc = weft_runtime_visit(group->runtime, &visits);
+        rc = rc != 0 ? rc : weft_task_publish(task, WEFT_TASK_QUEUED, 0, out != NULL);
         if (rc == 0) {
             if (killing) {
                 (void)weft_task_kill_once(task, a_load(&group->kill_reason, RELAXED)); /* taken in by the kill that goes on */
@@ -189,20 +188,27 @@ static int stand_in_queue(struct weft_group *group, struct weft_task *task, stru
                 weft_admission_queue(&group->admission, &stay->request);
             }
             weft_task_release(task);
+        }
+        if (visits) {
+            weft_runtime_leave(group->runtime);
+        }
+        if (rc == 0) {
             return 0;
         }
         a_sub(&task->refs, 1u, RELAXED);
-        weft_group_leave(group);
     }
-    a_sub(&group->extras, 1u, ACQ_REL);
     if (out) {
         *out = NULL;
     }
     weft_task_unreserve(task, out != NULL);
+    a_sub(&group->extras, 1u, ACQ_REL);
+    if (entered) {
+        weft_group_leave(group); /* the last: after it the group may go */
+    }
     return rc;
 }
 
-static int launch_async(struct weft_runtime *runtime, struct weft_group *group, struct weft_task *task, struct weft_task **out)
+static int launch_async(struct weft_group *group, struct weft_task *task, struct weft_task **out)
 {
     struct weft_token token = { 0 };
     struct weft_request request = { .token = &token, .work = task, .group = group, .caller = weft_caller_self() };
@@ -213,10 +219,8 @@ static int launch_async(struct weft_runtime *runtime, struct weft_group *group, 
     if (out) {
         *out = task;
     }
-    int rc = weft_task_publish(task, WEFT_TASK_QUEUED, 0, out != NULL);
-    if (rc == 0) {
-        weft_sched_push(runtime, task);
-    } else if (out) {
+    int rc = weft_task_send(task, out != NULL);
+    if (rc != 0 && out) {
         *out = NULL;
     }
     return rc;
@@ -240,7 +244,7 @@ int weft_group_apply_async(struct weft_group *group, weft_task_fn *fn, void *arg
     if (options.callback) {
         rc = weft_task_link_callback(task, options.callback, options.callback_arg, options.when, base, &link);
     }
-    if (rc == 0 && (rc = launch_async(runtime, group, task, out)) != 0 && options.callback) {
+    if (rc == 0 && (rc = launch_async(group, task, out)) != 0 && options.callback) {
         (void)weft_task_unlink(task, link);
     }
     if (rc != 0) {

@@ -18,7 +18,9 @@ struct weft_call {
 
 void weft_blocking_init(struct weft_blocking *blocking, unsigned max)
 {
-    *blocking = (struct weft_blocking){ .max = max ? max : DEFAULT_MAX };
+    blocking->ending =
+        false; /* not the lock, which is free or held by a late caller (give_up); the rest is as the end has left it */
+    blocking->max = max ? max : DEFAULT_MAX;
 }
 
 /* ---- the list; under the lock ---- */

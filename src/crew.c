@@ -47,7 +47,7 @@ void weft_crew_call(struct weft_crew *crew)
 void weft_crew_return(struct weft_crew *crew)
 {
     if (crew->listed) {
-        weft_waiting_end(&crew->waiting); /* L2, loan.c */
+        weft_waiting_end(&crew->waiting); /* L2, lending.c */
         weft_lending_end(&crew->lending, weft_slot_self());
     }
 }
@@ -228,13 +228,13 @@ static void spin_over(struct weft_crew *crew)
     }
 }
 
-void weft_crew_wait_over(struct weft_crew *crew)
+void weft_crew_wait_over(struct weft_crew *crew, bool cancellable)
 {
     struct weft_slot *slot = weft_slot_self();
     if (!slot->runtime) {
         spin_over(crew);
     }
-    struct weft_wait wait = { .deadline = OS_FOREVER, .cancellable = true };
+    struct weft_wait wait = { .deadline = OS_FOREVER, .cancellable = cancellable };
     for (;;) {
         struct weft_waiter *tail = weft_waitq_lock(&crew->over);
         if (weft_crew_over(crew)) {
@@ -252,7 +252,7 @@ void weft_crew_wait_over(struct weft_crew *crew)
         weft_waitq_unlock(&crew->over, tail);
         struct weft_scope *scope = a_load(&slot->scope, RELAXED);
         uint64_t word = scope ? a_load(&scope->word, SEQ_CST) : 0;
-        if (reason == WEFT_CLAIM_KILLED && weft_scope_deliverable(word)) {
+        if (wait.cancellable && reason == WEFT_CLAIM_KILLED && weft_scope_deliverable(word)) {
             wait.cancellable = false; /* it stays pending, for whoever called the map */
             weft_crew_stop(crew, weft_scope_reason(word));
         }

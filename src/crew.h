@@ -56,9 +56,9 @@ void weft_crew_end_visit(struct weft_crew *crew);
 bool weft_crew_invite(struct weft_crew *crew);
 /* Nothing more begins. With a reason, running items get the kill. */
 void weft_crew_stop(struct weft_crew *crew, int reason);
-/* Waits until no participant is active; then those that have not begun never will. A kill of the caller meanwhile stops the crew,
- * and stays pending. */
-void weft_crew_wait_over(struct weft_crew *crew);
+/* Waits until no participant is active; then those that have not begun never will. If `cancellable`, a kill of the caller meanwhile stops
+ * the crew; it stays pending either way. */
+void weft_crew_wait_over(struct weft_crew *crew, bool cancellable);
 void weft_crew_revoke(struct weft_crew *crew); /* those that have not begun will not: there is nothing left for them */
 bool weft_crew_over(struct weft_crew *crew);   /* the same without waiting: false while one is active */
 

@@ -183,9 +183,9 @@ static void push_free(struct weft_fiber_pool *pool, struct weft_fiber *fiber)
 /* One more live fiber, if that is allowed. */
 static bool admit(struct weft_fiber_pool *pool)
 {
-    size_t live = a_load(pool->live, RELAXED);
+    size_t live = a_load(pool->live, SEQ_CST); /* pairs with put: after the store of `starved` (spare.h) */
     while (live < pool->live_max) {
-        if (a_cas(pool->live, &live, live + 1, RELAXED, RELAXED)) {
+        if (a_cas(pool->live, &live, live + 1, SEQ_CST, SEQ_CST)) {
             return true;
         }
     }
@@ -242,7 +242,7 @@ void weft_fiber_put(struct weft_fiber *fiber)
         }
         weft_unlock(&pool->lock);
     }
-    a_sub(pool->live, 1u, RELAXED);
+    a_sub(pool->live, 1u, SEQ_CST); /* pairs with admit: before the load of `starved` (spare.h) */
 }
 
 /* Without memory to remember them in, the stacks stay lost until the process ends. */

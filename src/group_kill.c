@@ -92,12 +92,13 @@ int weft_group_kill(struct weft_group *group, int reason, int64_t deadline)
     struct killing killing = { .group = group, .reason = reason == 0 ? -ECANCELED : reason };
     bool mine = weft_group_is_mine(group);
     set_killing(group, 1, killing.reason);
-    weft_admission_shut(&group->admission);
-    kill_works(group, killing.reason);
-    if (weft_admission_has_waiters(&group->admission)) {
+    if (weft_admission_has_waiters(&group->admission)) { /* before anybody ends who would give a slot back: they never run (A3) */
         weft_tasks_each(group->runtime, kill_queued, &killing);
     }
+    weft_admission_shut(&group->admission, false);
+    kill_works(group, killing.reason);
     weft_tasks_each(group->runtime, kill_member, &killing);
+    weft_admission_shut(&group->admission, true); /* members that hold kills back wait on otherwise */
     if (mine) {
         rc = deliver_own();
     } else if (deadline != WEFT_NOWAIT) {

@@ -38,8 +38,8 @@ static void stopped(struct weft_crew *crew)
     }
     bool over = weft_imap_is_over(imap), started = imap->source_started;
     weft_unlock(&crew->lock);
-    if (started) { /* else it will see the stop */
-        (void)weft_task_kill(imap->source_task, reason, WEFT_NOWAIT);
+    if (started) {                                                                       /* else it will see the stop */
+        (void)weft_task_kill_once(imap->source_task, reason != 0 ? reason : -ECANCELED); /* a close may follow a kill */
     }
     weft_imap_wake(&imap->permits, true);
     weft_imap_wake(&imap->readers, true);
@@ -221,7 +221,7 @@ int weft_imap_destroy(struct weft_imap *imap)
     if (rc == 0) {
         weft_crew_call(&imap->crew); /* what still runs may need the caller's slot */
         (void)weft_wait_until(&imap->source_task->waitq, weft_task_is_finished, imap->source_task, &wait);
-        weft_crew_wait_over(&imap->crew);
+        weft_crew_wait_over(&imap->crew, false); /* running items are not killed (I6) */
         weft_crew_return(&imap->crew);
     }
     weft_crew_release(&imap->crew);

@@ -66,10 +66,8 @@ int weft_task_spawn(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, c
     if (out) {
         *out = task; /* before it can run */
     }
-    rc = weft_task_publish(task, WEFT_TASK_QUEUED, 0, out != NULL);
-    if (rc == 0) {
-        weft_sched_push(runtime, task);
-    } else {
+    rc = weft_task_send(task, out != NULL);
+    if (rc != 0) {
         if (out) {
             *out = NULL;
         }
@@ -81,10 +79,7 @@ int weft_task_spawn(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, c
 int weft_task_start(struct weft_task *task)
 {
     int rc = usable(task);
-    if (rc == 0 && (rc = weft_task_launch(task, WEFT_TASK_NEW)) == 0) {
-        weft_sched_push(weft_task_runtime(task), task);
-    }
-    return rc;
+    return rc != 0 ? rc : weft_task_set_going(task, WEFT_TASK_NEW);
 }
 
 static void start_run(struct weft_deferred *deferred)

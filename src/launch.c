@@ -48,6 +48,49 @@ static bool doom(struct weft_task *task, bool *was_queued)
     }
 }
 
+int weft_runtime_visit(struct weft_runtime *runtime, bool *visits)
+{
+    struct weft_worker *worker = weft_worker_self();
+    *visits = weft_unlikely(!worker || worker->runtime != runtime);
+    return *visits ? weft_runtime_enter(runtime) : 0;
+}
+
+int weft_task_send(struct weft_task *task, bool handle)
+{
+    struct weft_runtime *runtime = weft_task_runtime(task);
+    bool visits;
+    int rc = weft_runtime_visit(runtime, &visits);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = weft_task_publish(task, WEFT_TASK_QUEUED, 0, handle);
+    if (rc == 0) {
+        weft_sched_push(runtime, task);
+    }
+    if (visits) {
+        weft_runtime_leave(runtime);
+    }
+    return rc;
+}
+
+int weft_task_set_going(struct weft_task *task, enum weft_task_state from)
+{
+    struct weft_runtime *runtime = weft_task_runtime(task);
+    bool visits;
+    int rc = weft_runtime_visit(runtime, &visits);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = weft_task_launch(task, from);
+    if (rc == 0) {
+        weft_sched_push(runtime, task);
+    }
+    if (visits) {
+        weft_runtime_leave(runtime);
+    }
+    return rc;
+}
+
 bool weft_task_cancel_unstarted(struct weft_task *task, int reason)
 {
     if (a_load(&task->state, RELAXED) & WEFT_TASK_INTERNAL) {

@@ -129,6 +129,12 @@ void weft_admission_evict(struct weft_token *token, struct weft_task *task)
     }
     token->admission = NULL;
     struct weft_waiter *tail = weft_waitq_lock(&admission->queue);
+    struct weft_waiter *waiter = tail;
+    for (bool more = tail != NULL; more; more = waiter != tail) { /* what it asks for there it asks for as an outsider now (P7) */
+        waiter = waiter->next;
+        struct weft_request *request = weft_request_of(waiter);
+        request->member = request->member && (request->caller.task != task || weft_caller_holds(request->caller, admission));
+    }
     struct weft_loan *from = a_load(&token->loan, RELAXED), *lent = admission->loans;
     while (lent && lent->task != task) {
         lent = lent->next;

@@ -10,7 +10,7 @@
  * A link that was accepted fires. Whoever takes a chain on is counted as work of its runtime while it does: it runs in a task, or ends
  * one that is counted, or is a visitor (task.h, T5); so the runtime still has workers when the next link's task is queued, and it ends
  * only after that one. Visitors are refused with -ESHUTDOWN from the moment the runtime begins to end; what nobody started is cancelled
- * while there are workers (runtime.c). */
+ * while there are workers (shutdown.c). */
 #include "task.h"
 
 #include <stdlib.h>

@@ -101,7 +101,8 @@ static void run(struct weft_map *map, struct weft_participant *participant)
     }
     weft_map_work(crew, participant);
     weft_participant_leave(participant);
-    weft_crew_wait_over(crew);
+    weft_crew_wait_over(crew, true);
+    weft_crew_return(crew); /* what follows waits as the caller itself, if it waits */
     if (timed) {
         (void)weft_timer_cancel(&map->timer);
     }
@@ -124,11 +125,16 @@ int weft_map_perform(struct weft_map *map)
     if (started) {
         run(map, participant);
         rc = result_of(map);
-    } else if (map->handle && (rc == -ECANCELED || rc == -ETIMEDOUT || rc == -ESHUTDOWN)) {
+    } else {
+        weft_crew_return(crew);
+    }
+    if (!started && map->handle && (rc == -ECANCELED || rc == -ETIMEDOUT || rc == -ESHUTDOWN)) {
         weft_map_fill_status(map); /* it had been accepted: its items are cancelled */
         accepted = true;
     }
-    weft_crew_return(crew);
+    if (!started && map->handle && rc == -ESHUTDOWN) {
+        weft_map_pass_kill(map);
+    }
     weft_group_end_work(&crew->work);
     if (started && rc == -ECANCELED) {
         struct weft_scope *scope = a_load(&weft_slot_self()->scope, RELAXED);

@@ -92,5 +92,7 @@ bool weft_map_has_work(struct weft_crew *crew);
 void weft_map_work(struct weft_crew *crew, struct weft_participant *participant);
 void weft_map_shed(struct weft_crew *crew, struct weft_participant *participant);
 void weft_map_count(struct weft_crew *crew, const struct weft_participant *participant);
+/* map_async.c. While the map is in its group still: a kill of the group that has ended its wait for a slot reaches the handle, too. */
+void weft_map_pass_kill(struct weft_map *map);
 
 #endif

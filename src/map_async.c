@@ -35,17 +35,12 @@ static void group_killed(struct weft_work *work, int reason)
     weft_crew_release(&map->crew);
 }
 
-/* The group's kill has ended the wait for a slot, and is on its way to this task, if it has not come by. */
-static int await_kill(struct weft_map *map)
+void weft_map_pass_kill(struct weft_map *map)
 {
     struct weft_group *group = map->crew.work.group;
-    weft_lock(&group->lock);
-    bool on_its_way = group->killers > 0;
-    weft_unlock(&group->lock);
-    if (on_its_way) {
+    if (group && a_load(&group->admission.shuts, ACQUIRE) != map->crew.shuts) { /* the reason was written before */
         (void)weft_task_kill_once(map->handle, a_load(&group->kill_reason, RELAXED));
     }
-    return weft_checkpoint() != 0 ? -ECANCELED : -ESHUTDOWN;
 }
 
 static int call(void *arg, void **result)
@@ -57,7 +52,7 @@ static int call(void *arg, void **result)
         return 0;
     }
     int rc = weft_map_perform(map);
-    return rc == -ESHUTDOWN && map->crew.work.group ? await_kill(map) : rc;
+    return rc == -ESHUTDOWN && weft_checkpoint() != 0 ? -ECANCELED : rc;
 }
 
 /* The task's end. If it never ran, every item is cancelled. */
@@ -111,7 +106,9 @@ static int launch(struct weft_map *map, struct weft_task *task, struct weft_task
         map->crew.shuts = a_load(&group->admission.shuts, ACQUIRE);
     }
     weft_crew_retain(&map->crew); /* a kill may end the task, and give up its reference, before this is done */
-    rc = weft_task_publish(task, WEFT_TASK_QUEUED, 0, true);
+    bool visits = false;
+    rc = weft_runtime_visit(runtime, &visits);
+    rc = rc != 0 ? rc : weft_task_publish(task, WEFT_TASK_QUEUED, 0, true);
     if (rc == 0) {
         map->handle = task;
         if (handle) {
@@ -125,6 +122,9 @@ static int launch(struct weft_map *map, struct weft_task *task, struct weft_task
         weft_sched_push(runtime, task);
     } else {
         weft_group_end_work(&map->crew.work);
+    }
+    if (visits) {
+        weft_runtime_leave(runtime);
     }
     weft_crew_release(&map->crew);
     return rc;

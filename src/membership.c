@@ -236,10 +236,10 @@ int weft_group_start(struct weft_group *group, struct weft_task *task, int64_t d
     }
     weft_task_retain(task); /* not NEW, it is not to be found without a reference */
     rc = add(group, task, deadline);
-    if (rc == 1 && (rc = weft_task_launch(task, WEFT_TASK_CLAIMED)) == 0) {
-        weft_sched_push(group->runtime, task);
+    bool added = rc == 1;
+    if (added && (rc = weft_task_set_going(task, WEFT_TASK_CLAIMED)) == 0) {
         rc = 1;
-    } else if (rc == -ESHUTDOWN) {
+    } else if (added && rc == -ESHUTDOWN) {
         (void)weft_group_discard(group, task);
     } else if (weft_task_state(task) != WEFT_TASK_CLAIMED && rc == -EALREADY) {
         rc = 0; /* killed after the claim */

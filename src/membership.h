@@ -29,13 +29,13 @@
  * KILLING and CLOSED are seen; then it is written down; then the extra becomes a member. After it is written down comes one more update
  * of the group's word, so that a kill that goes on either finds the member or is seen by whoever added it (G3).
  *
- * Slots that are lent (loan.c): a discarded member may be waiting, with a loan open. Its slot then goes to the borrower for good, and
+ * Slots that are lent (lending.c): a discarded member may be waiting, with a loan open. Its slot then goes to the borrower for good, and
  * the lender, coming back, finds that it has nothing to take back.
  *
  * | tag | access | partner | without it |
  * |---|---|---|---|
  * | M1 | acq_rel exchange, or compare-and-swap, of task->group to NULL | itself | a slot is given back twice |
- * | M2 | acquire load of task->group by loan.c, under the queue's lock | M1, which comes before that lock | a slot that is gone is lent | */
+ * | M2 | acquire load of task->group by lending.c, under the queue's lock | M1, which comes before that lock | a slot that is gone is lent | */
 #ifndef WEFT_MEMBERSHIP_H
 #define WEFT_MEMBERSHIP_H
 
@@ -45,7 +45,7 @@ struct weft_member {
     struct weft_membership membership; /* first */
     struct weft_token token;
     struct weft_loan loan;
-    bool lent; /* under the task's queue lock: the walk of its lending has been here (loan.c) */
+    bool lent; /* under the task's queue lock: the walk of its lending has been here (lending.c) */
 };
 
 /* Of a task that is spawned into a pool by way of its queue, or on a loan. Set before the task is published; lives as long as its
@@ -73,7 +73,7 @@ void weft_stay_begin(struct weft_stay *stay);
 /* Memberships of all, or of none, without waiting for slots: 0, -EINVAL, -EXDEV, -ENOMEM. */
 int weft_group_take_members(struct weft_group *group, struct weft_task *const *tasks, size_t n);
 
-/* For loan.c. The first membership in the task's list whose `lent` is as given; it is turned round. Only its group may be used: what
+/* For lending.c. The first membership in the task's list whose `lent` is as given; it is turned round. Only its group may be used: what
  * becomes of the membership is known only under the task's lock. */
 struct weft_member *weft_member_next(struct weft_task *task, bool lent, struct weft_group **group);
 /* Sets `lent` of this membership, if it is in the list still. */

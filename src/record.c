@@ -139,6 +139,7 @@ static int make(struct weft_runtime *runtime, weft_task_fn *fn, void *arg, const
         int rc = apply_options(task, runtime, options, base);
         if (rc != 0) {
             weft_slab_free(&instance->tasks, cache, task);
+            weft_instance_released(instance);
             return rc;
         }
     }
@@ -190,9 +191,11 @@ void weft_task_reserve(struct weft_task *task, bool handle)
 void weft_task_unreserve(struct weft_task *task, bool handle)
 {
     a_store(&task->state, WEFT_TASK_FREE, RELEASE); /* lets walkers go */
-    a_sub(&task->refs, handle ? 2u : 1u, ACQ_REL);
-    while (a_load(&task->refs, ACQUIRE) != 0) {
+    const uint32_t own = handle ? 2u : 1u;
+    uint32_t refs = own;
+    while (!a_cas(&task->refs, &refs, 0u, ACQ_REL, RELAXED)) { /* all at once, so that no walker's release is the last */
         os_thread_yield();
+        refs = own;
     }
 }
 
@@ -201,6 +204,7 @@ void weft_task_unmake(struct weft_task *task)
     struct weft_instance *instance = weft_slab_owner(task);
     ext_free(task);
     weft_slab_free(&instance->tasks, cache_of(&instance->runtime, weft_worker_self()), task);
+    weft_instance_released(instance);
 }
 
 /* ---- references ---- */

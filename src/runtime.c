@@ -183,6 +183,7 @@ static void instance_give(struct weft_instance *instance)
 {
     free(instance->name);
     instance->name = NULL;
+    weft_sched_fini_pools(&instance->runtime);
     weft_lock(&instances_lock);
     a_store(&instance->runtime.phase, WEFT_PHASE_FREE, RELEASE);
     instance->next = free_instances;

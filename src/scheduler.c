@@ -20,6 +20,7 @@ static bool begin_push(struct weft_runtime *runtime, const struct weft_worker *w
 {
     bool foreign = weft_unlikely(!worker || worker->runtime != runtime);
     if (foreign) {
+        a_add(&runtime->foreign.begun, 1u, RELAXED);
         a_add(&runtime->foreign.queued, 1u, SEQ_CST); /* what it pushes is counted already, or blocked: it has not ended */
     }
     return foreign;
@@ -27,11 +28,11 @@ static bool begin_push(struct weft_runtime *runtime, const struct weft_worker *w
 
 static void end_push(struct weft_runtime *runtime, bool foreign)
 {
+    void (*look)(struct weft_runtime *) = runtime->on_idle; /* after `ended` it may serve as another runtime */
     weft_idle_notify(runtime);
     if (foreign) {
-        a_add(&runtime->foreign.begun, 1u, RELAXED);
         a_add(&runtime->foreign.ended, 1u, SEQ_CST);
-        runtime->on_idle(runtime);
+        look(runtime);
     }
 }
 

@@ -15,7 +15,7 @@
  * Fairness (H32): of 61 turns one begins with the injectors and the oldest entry of the own task deque; a direct jump counts as a
  * turn. Every 64 turns a worker looks at the timers (H37).
  *
- * Layering: the scheduler knows neither tasks nor waiting. `run` and `idle` of the runtime are how the layers above are called. */
+ * Layering: the scheduler knows neither tasks nor waiting. `run` and `on_idle` of the runtime are how the layers above are called. */
 #ifndef WEFT_SCHEDULER_H
 #define WEFT_SCHEDULER_H
 
@@ -128,7 +128,9 @@ struct weft_runtime {
 
 /* Initialises the parts above that belong to the scheduler; `worker_count` workers get memory, no thread runs. 0 or -ENOMEM. */
 int weft_sched_init(struct weft_runtime *runtime, unsigned worker_count, size_t stack_bytes, size_t guard_bytes, size_t fibers_max);
-void weft_sched_fini(struct weft_runtime *runtime);                   /* all workers have left, or none was started */
+void weft_sched_fini(struct weft_runtime *runtime); /* all workers have left, or none was started */
+/* The pools of other sizes, when nobody holds anything of the runtime: a record that was never published may have a fiber of one. */
+void weft_sched_fini_pools(struct weft_runtime *runtime);
 int weft_sched_start(struct weft_runtime *runtime, const char *name); /* starts as many threads as it gets; 0 or a negative errno */
 void weft_sched_hold(bool hold);                                      /* around fork: no other thread is inside */
 void weft_sched_stop(struct weft_runtime *runtime);                   /* wakes all and joins them; foreign thread only */

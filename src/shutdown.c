@@ -13,7 +13,8 @@ static bool cancel_early(struct weft_task *task, void *unused)
 /* Not what is queued, LATE: that runs. */
 static bool cancel_new(struct weft_task *task, void *cancelled)
 {
-    if (weft_task_state(task) == WEFT_TASK_NEW && weft_task_cancel_unstarted(task, -ECANCELED)) {
+    enum weft_task_state state = weft_task_state(task); /* CLAIMED: a start that will be refused gives it back */
+    if ((state == WEFT_TASK_NEW || state == WEFT_TASK_CLAIMED) && weft_task_cancel_unstarted(task, -ECANCELED)) {
         *(bool *)cancelled = true;
     }
     return true;
@@ -132,6 +133,7 @@ int weft_runtime_destroy(struct weft_runtime *runtime)
     drain_all(instance);
     end_all(instance);
     weft_blocking_end(&instance->blocking); /* their last step makes a fiber ready */
+    end_all(instance);                      /* what calls of other runtimes' tasks have set going meanwhile */
     weft_sched_stop(runtime);
     weft_waitq_unlock(&instance->quiet,
                       weft_waitq_lock(&instance->quiet)); /* who looked before "stop" has left the workers alone */

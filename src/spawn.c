@@ -65,12 +65,10 @@ static inline __attribute__((always_inline)) int launch(struct weft_group *group
     if (entered) { /* the kill's view of the record needs an update of word after the line above (G3) */
         uint64_t word = a_add(&group->word, (uint64_t)0, ACQ_REL);
         killing = (word & WEFT_GROUP_KILLING) != 0;
-        if ((word & WEFT_GROUP_CLOSED) && !accepted) {
-            weft_group_leave(group);
-            rc = -ESHUTDOWN;
-        }
+        rc = (word & WEFT_GROUP_CLOSED) && !accepted ? -ESHUTDOWN : 0;
     } else {
         rc = weft_group_enter(group, &killing);
+        entered = rc == 0;
     }
     if (rc == 0) {
         if (out) {
@@ -79,9 +77,8 @@ static inline __attribute__((always_inline)) int launch(struct weft_group *group
         if (killing) {
             weft_task_retain(task);
         }
-        rc = weft_task_publish(task, WEFT_TASK_QUEUED, 0, out != NULL);
+        rc = weft_task_send(task, out != NULL);
         if (rc == 0) {
-            weft_sched_push(group->runtime, task);
             if (killing) {
                 (void)weft_task_kill_once(task, a_load(&group->kill_reason, RELAXED)); /* taken in by the kill that goes on */
                 weft_task_release(task);
@@ -91,7 +88,6 @@ static inline __attribute__((always_inline)) int launch(struct weft_group *group
         if (killing) {
             a_sub(&task->refs, 1u, RELAXED);
         }
-        weft_group_leave(group);
     }
     if (out) {
         *out = NULL;
@@ -99,6 +95,9 @@ static inline __attribute__((always_inline)) int launch(struct weft_group *group
     struct weft_task_ext *ext = a_load(&task->ext, RELAXED);
     weft_admission_release(ext && ext->stay ? &ext->stay->token : token);
     weft_task_unreserve(task, out != NULL);
+    if (entered) {
+        weft_group_leave(group); /* the last: after it the group may go */
+    }
     return rc;
 }
 

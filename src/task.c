@@ -90,7 +90,7 @@ void weft_runtime_leave(struct weft_runtime *runtime) { count_ended(runtime, wef
 static void announce(struct weft_task *task, struct weft_runtime *runtime)
 {
     const struct weft_task_hooks *hooks = hooks_of(task);
-    if (hooks && hooks->spawn) {
+    if (hooks && hooks->spawn && !(a_load(&task->state, RELAXED) & WEFT_TASK_INTERNAL)) {
         hooks->spawn(task, hooks->ctx);
     }
     weft_task_arm_deadline(task, runtime);
@@ -223,9 +223,6 @@ void weft_task_finish(struct weft_task *task, enum weft_task_state from, enum we
     struct weft_task_ext *ext = a_load(&task->ext, ACQUIRE);
     bool drop_queue_ref = false;
     if (weft_unlikely(ext || weft_instance_of(runtime)->has_hooks)) {
-        if (ext && ext->locals) {
-            weft_locals_end(ext);
-        }
         if (ext && ext->deadline != 0) {
             (void)weft_timer_cancel(&ext->deadline_timer);
         }
@@ -240,6 +237,10 @@ void weft_task_finish(struct weft_task *task, enum weft_task_state from, enum we
         if (hooks && hooks->finish) {
             hooks->finish(task, hooks->ctx);
         }
+    }
+    struct weft_task_ext *last = a_load(&task->ext, ACQUIRE); /* also what the hook and arg_free have set */
+    if (weft_unlikely(last && last->locals)) {
+        weft_locals_end(last);
     }
     task->value = value;
     uint64_t scope = a_load(&task->scope.word, RELAXED);
@@ -276,7 +277,7 @@ void weft_task_finish(struct weft_task *task, enum weft_task_state from, enum we
         weft_record_free(task, worker);
     }
     if (word & WEFT_TASK_STARTED) {
-        count_ended(runtime, worker);
+        count_ended(runtime, weft_worker_self()); /* a result_free may have waited since */
     }
 }
 
@@ -305,6 +306,9 @@ static void call(struct weft_slot *slot, struct weft_task *task)
     a_store(&slot->scope, &task->scope, RELAXED);
     if (weft_unlikely(a_load(&task->ext, RELAXED) != NULL || weft_instance_of(weft_task_runtime(task))->has_hooks)) {
         const struct weft_task_hooks *hooks = hooks_of(task);
+        if (hooks && hooks->spawn && (a_load(&task->state, RELAXED) & WEFT_TASK_INTERNAL)) {
+            hooks->spawn(task, hooks->ctx); /* it was granted its slot under locks, where no user code may run */
+        }
         if (hooks && hooks->start) {
             hooks->start(task, hooks->ctx);
         }

@@ -29,7 +29,7 @@
  * | T3 | lock of the queue, then the end's decrement of refs | T4 | a record is freed under its finisher |
  * | T4 | decrement of refs to zero, then acquire load of the queue's word | T3 | the same |
  * | T5 | increment of `queued` by whoever spawns or links from outside, then seq_cst load of phase; or by whoever cancels a NEW task, then the claim of its state | T6 | what it sets going is pushed where no worker looks any more |
- * | T6 | the end of the runtime: seq_cst store of phase, then sums of `ended` and `queued`; the walk over the records, then the sum of `queued` again (runtime.c) | T5 | the same |
+ * | T6 | the end of the runtime: seq_cst store of phase, then sums of `ended` and `queued`; the walk over the records, then the sum of `queued` again (shutdown.c) | T5 | the same |
  *
  * T5, T6: of an outsider that spawns or links, either the load comes before the store of DRAINING in the order of seq_cst operations,
  * so the sums see its increment, and the end waits for what it does; or it sees DRAINING, and is refused before anything has changed.
@@ -187,6 +187,10 @@ void weft_task_unreserve(struct weft_task *task, bool handle); /* before unmake 
  * spawned, calls the spawn hook. -ESHUTDOWN (nothing changed): a foreign thread, and the runtime is being destroyed; not if `flags` has
  * WEFT_TASK_LATE, for tasks that the library owes. */
 int weft_task_publish(struct weft_task *task, enum weft_task_state state, unsigned flags, bool handle);
+/* The same with QUEUED, and pushed: the runtime does not end in between. */
+int weft_task_send(struct weft_task *task, bool handle);
+/* weft_task_launch, and pushed, likewise. */
+int weft_task_set_going(struct weft_task *task, enum weft_task_state from);
 /* NEW or CLAIMED (`from`) → QUEUED, counted, with the runtime's reference: the caller now pushes it. -EALREADY, -ESHUTDOWN. */
 int weft_task_launch(struct weft_task *task, enum weft_task_state from);
 /* NEW → CLAIMED, and back. False: it was started or killed. */
@@ -210,6 +214,9 @@ void weft_task_run(struct weft_worker *worker, struct weft_task *task);
  * started (T5), so that destroy and join wait for `leave`, after which the caller touches nothing of the runtime, unless it holds a
  * reference to a task of it. 0; -ESHUTDOWN: destroy has begun, and the caller is not inside already. */
 int weft_runtime_enter(struct weft_runtime *runtime);
+/* enter, for who is no worker of the runtime: the task that it makes known may be killed at once, and be the last, before it is pushed.
+ * `*visits`: leave is due. */
+int weft_runtime_visit(struct weft_runtime *runtime, bool *visits);
 void weft_runtime_leave(struct weft_runtime *runtime);
 /* The calling code runs on this runtime, or in an item of a map of it. */
 bool weft_runtime_is_mine(struct weft_runtime *runtime);

@@ -199,8 +199,9 @@ void weft_imap_invite(struct weft_imap *imap)
 struct reading {
     struct weft_imap *imap;
     struct weft_item *item;
-    int rc;    /* 1 an item, 0 the end, -1 neither */
-    bool more; /* the next one can be read, too */
+    void *zipped; /* what was given to an item that never began */
+    int rc;       /* 1 an item, 0 the end, -1 neither */
+    bool more;    /* the next one can be read, too */
 };
 
 static struct weft_entry *take_result(struct weft_imap *imap)
@@ -233,6 +234,10 @@ static bool take(void *arg)
     bool end =
         imap->closed || (!entry && imap->source_ended && imap->running == 0 && !imap->pending && !imap->first && !imap->done);
     weft_unlock(&imap->crew.lock);
+    if (entry && imap->n_sources > 1) {
+        reading->zipped = entry->item;
+        entry->item = NULL;
+    }
     if (entry) {
         *reading->item = (struct weft_item){
             .index = entry->index, .status = entry->status, .error = entry->error, .input = entry->item, .value = entry->value
@@ -261,6 +266,9 @@ int weft_imap_next(struct weft_imap *imap, struct weft_item *item, int64_t deadl
     } while (rc == 0 && reading.rc < 0 && !take(&reading));
     if (reading.rc < 0) {
         return rc;
+    }
+    if (reading.zipped) {
+        weft_imap_item_free(imap, reading.zipped);
     }
     if (reading.more) {
         weft_imap_wake(&imap->readers, false); /* it became first without anybody having been woken for it */

@@ -81,6 +81,10 @@ void weft_sched_fini(struct weft_runtime *runtime)
     if (runtime->runners.shelf) {
         weft_fiber_pool_fini(&runtime->runners);
     }
+}
+
+void weft_sched_fini_pools(struct weft_runtime *runtime)
+{
     while (runtime->pools) {
         struct weft_fiber_pool *pool = runtime->pools;
         runtime->pools = pool->next;

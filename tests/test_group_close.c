@@ -322,3 +322,41 @@ Test(group_close, carriers_have_the_groups_name_stack_and_hooks)
     cr_assert_leq(hooked[1], hooked[0]);
     end();
 }
+
+static _Atomic bool armed;
+
+/* Spawns into the pool whose slot is just being handed over. */
+static void spawn_once(struct weft_task *task, void *ctx)
+{
+    (void)task, (void)ctx;
+    if (a_swap(&armed, false, SEQ_CST)) {
+        int rc = weft_group_spawn_with(pool, do_nothing, NULL, NULL, WEFT_NOWAIT, NULL);
+        check(rc == 0 || rc == -EAGAIN);
+        a_add(&begun, 1u, SEQ_CST);
+    }
+}
+
+static struct gate second;
+
+/* Both at once; the first makes room for the second. */
+static int with_the_other(void *ctx, size_t index, const void *in, void *out)
+{
+    (void)ctx, (void)index, (void)in, (void)out;
+    if (a_add(&items, 1u, SEQ_CST) == 1) {
+        gate_open(&second);
+    }
+    gate_open(&gate);
+    return gate_pass(&second);
+}
+
+Test(group_close, a_hook_of_a_carrier_may_use_the_pool_G2)
+{
+    static const struct weft_task_hooks hooks = { .spawn = spawn_once };
+    begin(2);
+    cr_assert_eq(weft_group_spawn(pool, pass_gate, &gate, NULL), 0);
+    cr_assert_eq(weft_group_set_task_options(pool, WEFT_OPTIONS(weft_task_options, .hooks = &hooks)), 0);
+    a_store(&armed, true, SEQ_CST);
+    cr_assert_eq(weft_group_map(pool, with_the_other, NULL, 2, NULL, 0, NULL, 0, NULL), 0);
+    cr_assert_eq(begun, 1);
+    end();
+}

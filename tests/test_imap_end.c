@@ -68,7 +68,7 @@ static int keep_zipped(void *ctx, void *item, void **result)
 Test(imap_end, zipped_elements_that_no_item_took_are_freed)
 {
     begin(3);
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < 4; kind++) {
         a_store(&gate.open, 0u, SEQ_CST);
         struct stream streams[2] = { { .n = 40 }, { .n = 1040, .next = 1000 } };
         struct weft_source sources[2] = { { stream_next, &streams[0], thing_free }, { stream_next, &streams[1], thing_free } };
@@ -82,9 +82,93 @@ Test(imap_end, zipped_elements_that_no_item_took_are_freed)
             cr_assert_eq(weft_group_kill(pool, 0, WEFT_FOREVER), 0);
         }
         gate_open(&gate);
+        if (kind == 3) { /* what the kill has cancelled is read, too */
+            struct weft_item item;
+            cr_assert_eq(weft_group_kill(pool, 0, WEFT_FOREVER), 0);
+            while (weft_imap_next(imap, &item, WEFT_FOREVER) == 1) {
+                cr_assert_null(item.input);
+                if (item.value) {
+                    value_free(item.value);
+                }
+            }
+        }
         cr_assert_eq(weft_imap_destroy(imap), 0);
         stream_settle();
     }
+    end();
+    stream_settle();
+}
+
+static struct gate cleaning;
+static _Atomic int cleaned;
+
+/* Killed once, it needs a while to leave. */
+static int clean_up(void *ctx, void **item)
+{
+    (void)ctx, (void)item;
+    check_eq(weft_sleep_until(WEFT_FOREVER), -ECANCELED);
+    a_store(&cleaned, gate_pass(&cleaning) == 0 ? 1 : -1, SEQ_CST);
+    return 0;
+}
+
+Test(imap_end, a_kill_and_a_close_kill_the_source_once_C5)
+{
+    begin(2);
+    struct weft_source source = { clean_up, NULL, NULL };
+    struct weft_imap *imap;
+    cr_assert_eq(weft_group_imap(pool, &source, 1, element_nothing, NULL, NULL, &imap), 0);
+    until(stats_of(runtime).blocked == 1);
+    cr_assert_eq(weft_group_kill(pool, -EINTR, WEFT_NOWAIT), 0);
+    until(gate_waiting(&cleaning) == 1);
+    weft_imap_close(imap);
+    gate_open(&cleaning);
+    cr_assert_eq(weft_imap_destroy(imap), 0);
+    cr_assert_eq(cleaned, 1, "its cleanup could block");
+    end();
+    stream_settle();
+}
+
+static int pass_or_tell(void *ctx, void *item, void **result)
+{
+    (void)item, (void)result;
+    a_store(&cleaned, gate_pass(ctx) == 0 ? 1 : -1, SEQ_CST);
+    return 0;
+}
+
+static int give_one(void *ctx, void **item)
+{
+    int *left = ctx;
+    *item = ctx;
+    return (*left)--;
+}
+
+static struct gate entered;
+
+static int destroy_the_imap(void *imap, void **result)
+{
+    (void)result;
+    gate_open(&entered);
+    return weft_imap_destroy(imap);
+}
+
+Test(imap_end, a_kill_of_who_destroys_it_does_not_reach_its_items_I6)
+{
+    begin(2);
+    int left = 1;
+    struct weft_source source = { give_one, &left, NULL };
+    struct weft_imap *imap;
+    struct weft_task *task;
+    a_store(&gate.open, 0u, SEQ_CST);
+    cr_assert_eq(weft_group_imap(pool, &source, 1, pass_or_tell, &gate, NULL, &imap), 0);
+    until(gate_waiting(&gate) == 1);
+    cr_assert_eq(weft_task_spawn(runtime, destroy_the_imap, imap, NULL, &task), 0);
+    until(gate_is_open(&entered) && stats_of(runtime).blocked == 2);
+    cr_assert_eq(weft_task_kill(task, 0, WEFT_NOWAIT), 0);
+    cr_assert_eq(weft_task_join(task, weft_after(WEFT_MSEC)), -ETIMEDOUT, "it waits for the item");
+    gate_open(&gate);
+    cr_assert_eq(weft_task_join(task, WEFT_FOREVER), 0);
+    weft_task_release(task);
+    cr_assert_eq(cleaned, 1);
     end();
     stream_settle();
 }
@@ -351,6 +435,7 @@ Test(imap_end, a_kill_of_the_group_ends_it_with_cancelled_items)
         check_end(imap);
         cr_assert_eq(weft_imap_destroy(imap), 0);
         end();
+        stream_settle();
     }
 }
 

@@ -143,3 +143,14 @@ Test(key, a_destructor_may_set_another_and_a_key_may_go_before_its_values_B6)
     weft_key_destroy(other);
     other = next;
 }
+
+static void set_late(void *arg) { atomic_fetch_add(&destroyed, weft_key_set(arg, &one) == 0 ? 0 : 100); }
+
+Test(key, what_arg_free_sets_is_given_back_too_B6)
+{
+    struct weft_task *task;
+    struct weft_task_options options = { .struct_size = sizeof options, .arg_free = set_late };
+    cr_assert_eq(weft_task_spawn(runtime, do_nothing, key, &options, &task), 0);
+    cr_assert_eq(finish_task(task).error, 0);
+    cr_assert_eq(atomic_load(&destroyed), 1);
+}

@@ -285,11 +285,18 @@ static void kill_unstarted(bool group)
 Test(map_async, a_kill_of_the_handle_before_it_runs_M5) { kill_unstarted(false); }
 Test(map_async, a_kill_of_the_group_before_it_runs_M5) { kill_unstarted(true); }
 
+static int told_and_fine(void *ctx, size_t index, const void *in, void *out)
+{
+    (void)index, (void)in, (void)out;
+    (void)gate_pass(ctx);
+    return 0;
+}
+
 /* M5: one that returned 0 all the same is ok; if that were all, nothing was cancelled. */
 Test(map_async, a_kill_that_cancels_nothing_leaves_it_ok_M5)
 {
     struct weft_task *handle;
-    cr_assert_eq(weft_group_map_async(pool, item_nothing, &gate, SIZE, NULL, 0, NULL, 0, NULL, &handle), 0);
+    cr_assert_eq(weft_group_map_async(pool, told_and_fine, &gate, SIZE, NULL, 0, NULL, 0, NULL, &handle), 0);
     until(gate_waiting(&gate) == SIZE);
     cr_assert_eq(weft_task_kill(handle, -EINTR, WEFT_FOREVER), 0);
     expect(handle, WEFT_OK, 0);
