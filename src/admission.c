@@ -32,7 +32,7 @@ void weft_admission_fini(struct weft_admission *admission)
 
 bool weft_admission_has_waiters(const struct weft_admission *admission)
 {
-    return (a_load(&admission->word, SEQ_CST) & WAITERS) != 0;
+    return (a_load(&admission->word, SEQ_CST) & WAITERS) != 0; /* loan.c: after loans_open was counted */
 }
 
 /* ---- giving slots out; all under the queue's lock ---- */
@@ -41,7 +41,7 @@ static bool take_free(struct weft_admission *admission, bool although_waiters)
 {
     uint64_t word = a_load(&admission->word, ACQUIRE);
     while ((although_waiters || !(word & WAITERS)) && used_of(word) < a_load(&admission->size, RELAXED)) {
-        if (a_cas(&admission->word, &word, word + ONE, ACQ_REL, ACQUIRE)) {
+        if (a_cas(&admission->word, &word, word + ONE, ACQ_REL, ACQUIRE)) { /* A1, pairs with A2 */
             return true;
         }
     }
@@ -70,7 +70,7 @@ static struct weft_loan *loan_for(struct weft_admission *admission, const struct
 void weft_admission_note_waiters(struct weft_admission *admission, const struct weft_waiter *tail)
 {
     if (tail) {
-        a_or(&admission->word, (uint64_t)WAITERS, SEQ_CST);
+        a_or(&admission->word, (uint64_t)WAITERS, SEQ_CST); /* A3 */
     } else {
         a_and(&admission->word, ~(uint64_t)WAITERS, SEQ_CST);
     }
@@ -158,7 +158,7 @@ static bool admit(struct weft_admission *admission, struct weft_waiter **tail, s
             given = weft_admission_hand_over(admission, tail, weft_request_of((*tail)->next), NULL, ready);
         }
         if (!given) {
-            a_sub(&admission->word, (uint64_t)ONE, RELEASE);
+            a_sub(&admission->word, (uint64_t)ONE, RELEASE); /* A2 */
         }
         any = any || given;
     }
@@ -266,7 +266,7 @@ void weft_admission_release(struct weft_token *token)
     if (!a_load(&token->loan, ACQUIRE)) { /* pairs with L3 of lending.c */
         uint64_t word = a_load(&admission->word, RELAXED);
         while (!(word & (WAITERS | WATCHED))) {
-            if (a_cas(&admission->word, &word, word - ONE, RELEASE, RELAXED)) {
+            if (a_cas(&admission->word, &word, word - ONE, RELEASE, RELAXED)) { /* A2, pairs with A1 and A3 */
                 return;
             }
         }
@@ -300,7 +300,7 @@ void weft_admission_force(struct weft_admission *admission, struct weft_token *t
 {
     fill(token, weft_admission_bounded(admission) ? admission : NULL, NULL);
     if (token->admission) {
-        a_add(&admission->word, (uint64_t)ONE, ACQ_REL);
+        a_add(&admission->word, (uint64_t)ONE, ACQ_REL); /* A1 */
     }
 }
 
@@ -332,7 +332,7 @@ static void shut(struct weft_admission *admission, enum whom whom)
     if (whom == NEWCOMERS) {
         admission->closed = true;
     } else {
-        a_add(&admission->shuts, 1u, RELEASE);
+        a_add(&admission->shuts, 1u, RELEASE); /* A4 */
     }
     refuse_all(&tail, whom, &ready);
     (void)admit(admission, &tail, &ready);
@@ -362,7 +362,7 @@ size_t weft_admission_free(const struct weft_admission *admission)
 static bool available(void *arg)
 {
     struct weft_admission *admission = arg;
-    uint64_t word = a_or(&admission->word, (uint64_t)WATCHED, SEQ_CST);
+    uint64_t word = a_or(&admission->word, (uint64_t)WATCHED, SEQ_CST); /* A3 */
     return !(word & WAITERS) && used_of(word) < a_load(&admission->size, SEQ_CST);
 }
 

@@ -14,6 +14,13 @@
  *   WAITERS is set exactly while the queue is not empty (changed under its lock alone).
  *   A request in the queue can be admitted neither by a free slot nor by an open loan: whoever makes one of these looks (admit).
  *
+ * | tag | access | partner | without it |
+ * |---|---|---|---|
+ * | A1 | acquire where a slot is taken | A2 | a member does not see what the last holder of its slot did |
+ * | A2 | release where one is given back | A1, A3 | the same |
+ * | A3 | seq_cst or of WAITERS or WATCHED, before the look at `used` | A2: it comes before, and the look sees the slot; or it meets the flag | a slot is free, and somebody sleeps for it |
+ * | A4 | release add of shuts, under the queue's lock, after the group's kill_reason is written | acquire load of shuts, before the caller enters the group (spawn.c, crew.c, map_async.c) | a kill between entry and wait goes unnoticed; a wrong reason |
+ *
  * | kind of request | grant | kill of the waiter | timeout | kill of the group | close of the group |
  * |---|---|---|---|---|---|
  * | spawn, add, start | claim WOKEN, token filled | its wait is claimed; it leaves the queue | the same | -ESHUTDOWN | -ESHUTDOWN |

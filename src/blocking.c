@@ -147,7 +147,7 @@ void weft_blocking_end(struct weft_blocking *blocking)
     a_add(&blocking->work, 1u, RELAXED);
     weft_unlock(&blocking->lock);
     os_futex_wake(&blocking->work, INT32_MAX);
-    for (uint32_t threads; (threads = a_load(&blocking->threads, ACQUIRE)) > 0;) {
+    for (uint32_t threads; (threads = a_load(&blocking->threads, ACQUIRE)) > 0;) { /* pairs with a helper's last step */
         (void)os_futex_wait(&blocking->threads, threads, OS_FOREVER);
     }
     weft_lock(&blocking->lock); /* the last one has let go of it then: it may be made anew */

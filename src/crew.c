@@ -28,7 +28,7 @@ void weft_crew_init(struct weft_crew *crew, const struct weft_crew_ops *ops, str
 {
     *crew = (struct weft_crew){ .ops = ops, .runtime = runtime, .caller = weft_caller_self() };
     crew->work = (struct weft_work){ .group = group, .retain = work_retain, .kill = work_kill };
-    crew->shuts = group ? a_load(&group->admission.shuts, ACQUIRE) : 0;
+    crew->shuts = group ? a_load(&group->admission.shuts, ACQUIRE) : 0; /* pairs with A4 */
     crew->limit = weft_instance_of(runtime)->workers_running;
     a_store(&crew->refs, 1u, RELAXED);
 }
@@ -184,7 +184,7 @@ bool weft_crew_over(struct weft_crew *crew)
 {
     struct weft_participant *withdrawn = NULL;
     weft_lock(&crew->lock);
-    bool over = a_load(&crew->active, ACQUIRE) == 0;
+    bool over = a_load(&crew->active, ACQUIRE) == 0; /* pairs with each one's leaving (participant.c) */
     if (over) {
         revoke(crew, &withdrawn);
     }

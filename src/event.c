@@ -19,8 +19,8 @@ void weft_event_set(struct weft_event *public)
 {
     struct event *event = event_of(public);
     uintptr_t word = 0;
-    while (word == 0 || word == WEFT_WAITQ_MARK) { /* nobody waits, nobody is inside */
-        if (a_cas(&event->queue.word, &word, WEFT_WAITQ_MARK, ACQ_REL, RELAXED)) {
+    while (word == 0 || word == WEFT_WAITQ_MARK) {                                 /* nobody waits, nobody is inside */
+        if (a_cas(&event->queue.word, &word, WEFT_WAITQ_MARK, ACQ_REL, RELAXED)) { /* pairs with is_set */
             return;
         }
     }

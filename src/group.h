@@ -24,6 +24,9 @@
  * admission's `queue` and `watchers`, and of `lock` are zero when the memory is new and are never written but by locking and unlocking,
  * not when a group is made either. A queue without waiters that nobody holds is zero again: so destroy leaves them as create wants them.
  *
+ * extras changes beside word, acq_rel: it grows before word does, and shrinks when what it counts has become a member or is about to leave;
+ * weft_group_len reads it first. So len may be too small for a moment, and is exact when nothing changes (G2 of the contract).
+ *
  * Options for the group's tasks are blocks that never change; the current one is published (G4, release and acquire), the others stay
  * until the group goes, because a spawner may be reading one. */
 #ifndef WEFT_GROUP_H

@@ -38,8 +38,9 @@ static void stopped(struct weft_crew *crew)
     }
     bool over = weft_imap_is_over(imap), started = imap->source_started;
     weft_unlock(&crew->lock);
-    if (started) {                                                                       /* else it will see the stop */
-        (void)weft_task_kill_once(imap->source_task, reason != 0 ? reason : -ECANCELED); /* a close may follow a kill */
+    if (started) { /* else it will see the stop */
+        /* A close may follow a kill. */
+        (void)weft_task_kill_once(imap->source_task, reason != 0 ? reason : -ECANCELED);
     }
     weft_imap_wake(&imap->permits, true);
     weft_imap_wake(&imap->readers, true);

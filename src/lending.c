@@ -14,7 +14,7 @@ static void open_loan(struct weft_loan *loan, struct weft_admission *admission, 
 {
     *loan = (struct weft_loan){ .admission = admission, .task = task, .wait = wait, .next = admission->loans };
     admission->loans = loan;
-    a_add(&admission->loan_count, 1u, SEQ_CST);
+    a_add(&admission->loan_count, 1u, RELAXED); /* a look that misses it asks under the lock, or finds a free slot */
     weft_loans_count(true);
 }
 

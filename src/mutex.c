@@ -37,7 +37,7 @@ static bool try_lock(struct mutex *mutex, struct weft_slot *slot, uintptr_t flag
 {
     uintptr_t word = a_load(&mutex->owner, RELAXED);
     while ((word & ~FLAGS) == 0) {
-        if (a_cas(&mutex->owner, &word, (uintptr_t)slot | (word & ~flags), ACQUIRE, RELAXED)) { /* pairs with unlock */
+        if (a_cas(&mutex->owner, &word, (uintptr_t)slot | (word & ~flags), ACQUIRE, RELAXED)) { /* N3, pairs with N2 */
             return true;
         }
     }
@@ -57,7 +57,7 @@ static bool try_woken(struct mutex *mutex, struct weft_slot *slot)
     if (try_lock(mutex, slot, WOKEN)) {
         return true;
     }
-    a_and(&mutex->owner, ~WOKEN, ACQ_REL);
+    a_and(&mutex->owner, ~WOKEN, ACQ_REL); /* N4, pairs with N2 */
     return try_lock(mutex, slot, 0);
 }
 
@@ -68,7 +68,7 @@ static int lock_slow(struct mutex *mutex, struct weft_slot *slot, const struct w
     bool oldest = false; /* it was woken, and was too slow */
     struct weft_waiter *tail = weft_waitq_lock(&mutex->queue);
     for (bool slept = false;; slept = true) {
-        a_or(&mutex->owner, WAITERS, ACQ_REL); /* M1 */
+        a_or(&mutex->owner, WAITERS, ACQ_REL); /* N1, pairs with N2 */
         bool taken = try_lock(mutex, slot, 0);
         int rc = taken ? 0 : weft_wait_refused(slot, wait, slept);
         if (taken || rc != 0) {
@@ -90,7 +90,7 @@ static int lock_slow(struct mutex *mutex, struct weft_slot *slot, const struct w
                     os_thread_yield();
                 }
             }
-            a_or(&mutex->owner, (uintptr_t)0, ACQUIRE); /* pairs with unlock */
+            a_or(&mutex->owner, (uintptr_t)0, ACQUIRE); /* N3, pairs with N2 */
             return 0;
         }
         if (try_woken(mutex, slot)) {
@@ -111,7 +111,7 @@ static int lock(struct weft_mutex *public, const struct weft_wait *wait)
         return rc;
     }
     uintptr_t word = 0;
-    if (weft_likely(a_cas(&mutex->owner, &word, (uintptr_t)slot, ACQUIRE, RELAXED))) { /* pairs with unlock */
+    if (weft_likely(a_cas(&mutex->owner, &word, (uintptr_t)slot, ACQUIRE, RELAXED))) { /* N3, pairs with N2 */
         return 0;
     }
     if ((word & ~FLAGS) == (uintptr_t)slot) {
@@ -169,7 +169,7 @@ static void unlock_slow(struct mutex *mutex)
         if (!to && (word & WAITERS) && !(word & WOKEN)) {
             pop(mutex, &ready, &to);
             word = a_load(&mutex->owner, RELAXED);
-        } else if (a_cas(&mutex->owner, &word, (uintptr_t)to | (word & FLAGS), RELEASE, RELAXED)) {
+        } else if (a_cas(&mutex->owner, &word, (uintptr_t)to | (word & FLAGS), RELEASE, RELAXED)) { /* N2 */
             weft_waitq_ready(ready);
             return;
         }
@@ -181,7 +181,7 @@ void weft_mutex_unlock(struct weft_mutex *public)
     struct mutex *mutex = mutex_of(public);
     struct weft_slot *slot = weft_slot_self();
     uintptr_t word = (uintptr_t)slot;
-    if (weft_likely(slot && a_cas(&mutex->owner, &word, (uintptr_t)0, RELEASE, RELAXED))) {
+    if (weft_likely(slot && a_cas(&mutex->owner, &word, (uintptr_t)0, RELEASE, RELAXED))) { /* N2 */
         return;
     }
     if (!slot || (word & ~FLAGS) != (uintptr_t)slot) {

@@ -47,7 +47,7 @@ bool weft_spare_ensure(struct weft_worker *worker)
     }
     struct weft_fiber *fiber = weft_fiber_get(&worker->runtime->runners);
     if (!fiber) {
-        a_store(&worker->runtime->starved, 1u, SEQ_CST);
+        a_store(&worker->runtime->starved, 1u, SEQ_CST);   /* before the look at `live` (fiber.c) */
         fiber = weft_fiber_get(&worker->runtime->runners); /* one that was put before whoever put it could see `starved` */
     }
     if (fiber) {

@@ -13,7 +13,7 @@ int weft_group_wait_for_slot(struct weft_group *group, struct weft_request *requ
     if (deadline == WEFT_NOWAIT) {
         return -EAGAIN;
     }
-    request->shuts = a_load(&group->admission.shuts, ACQUIRE);
+    request->shuts = a_load(&group->admission.shuts, ACQUIRE); /* pairs with A4 */
     a_add(&group->extras, 1u, ACQ_REL);
     int rc = weft_group_enter(group, &killing);
     if (rc == 0) {
