@@ -140,9 +140,10 @@ static int submit(struct weft_blocking *blocking, struct weft_call *call)
     return rc;
 }
 
-void weft_blocking_end(struct weft_blocking *blocking)
+bool weft_blocking_end(struct weft_blocking *blocking)
 {
     weft_lock(&blocking->lock);
+    bool any = a_load(&blocking->threads, RELAXED) > 0;
     blocking->ending = true;
     a_add(&blocking->work, 1u, RELAXED);
     weft_unlock(&blocking->lock);
@@ -152,6 +153,7 @@ void weft_blocking_end(struct weft_blocking *blocking)
     }
     weft_lock(&blocking->lock); /* the last one has let go of it then: it may be made anew */
     weft_unlock(&blocking->lock);
+    return any;
 }
 
 /* ---- callers ---- */

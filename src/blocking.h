@@ -28,7 +28,8 @@ struct weft_blocking {
 
 /* Once, when the runtime is made; `max` 0: the default. */
 void weft_blocking_init(struct weft_blocking *blocking, unsigned max);
-/* No call is queued or running, or only those of other runtimes' tasks: they are waited for. Foreign thread. */
-void weft_blocking_end(struct weft_blocking *blocking);
+/* No call is queued or running, or only those of other runtimes' tasks: they are waited for. True: there was
+ * a helper, whose call may have set something going. Foreign thread. */
+bool weft_blocking_end(struct weft_blocking *blocking);
 
 #endif

@@ -132,8 +132,9 @@ int weft_runtime_destroy(struct weft_runtime *runtime)
     weft_instance_no_default(instance);
     drain_all(instance);
     end_all(instance);
-    weft_blocking_end(&instance->blocking); /* their last step makes a fiber ready */
-    end_all(instance);                      /* what calls of other runtimes' tasks have set going meanwhile */
+    if (weft_blocking_end(&instance->blocking)) { /* before the workers leave: its last step makes a fiber ready */
+        end_all(instance);
+    }
     weft_sched_stop(runtime);
     weft_waitq_unlock(&instance->quiet,
                       weft_waitq_lock(&instance->quiet)); /* who looked before "stop" has left the workers alone */
