@@ -101,10 +101,6 @@ static int launch(struct weft_map *map, struct weft_task *task, struct weft_task
     if (rc != 0) {
         return rc;
     }
-    if (group) {
-        /* A kill from here on finds the work; one that is over is not meant. */
-        map->crew.shuts = a_load(&group->admission.shuts, ACQUIRE);
-    }
     weft_crew_retain(&map->crew); /* a kill may end the task, and give up its reference, before this is done */
     bool visits = false;
     rc = weft_runtime_visit(runtime, &visits);

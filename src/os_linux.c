@@ -70,6 +70,7 @@ uint64_t os_cycles_per_us(void)
 
 /* ---- Futex ---- */
 
+/* Neither changes errno, which is the fiber's: a lock may sleep between the end of a wait and its caller (H08). */
 int os_futex_wait(const _Atomic uint32_t *word, uint32_t expected, int64_t deadline)
 {
     struct timespec until;
@@ -79,14 +80,17 @@ int os_futex_wait(const _Atomic uint32_t *word, uint32_t expected, int64_t deadl
         until = (struct timespec){ .tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S };
         timeout = &until;
     }
+    const int kept = errno;
     for (;;) {
         /* WAIT_BITSET, since its timeout is absolute and on the monotonic clock (H27). */
         long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected, timeout, NULL, FUTEX_BITSET_MATCH_ANY);
-        if (rc == 0 || errno == EAGAIN || errno == EINTR) {
+        const int error = rc == 0 ? 0 : errno;
+        errno = kept;
+        if (error == 0 || error == EAGAIN || error == EINTR) {
             return 0; /* the caller looks at its word again (H26) */
         }
-        if (errno != ETIMEDOUT) {
-            weft_panic("futex wait: errno %d", errno);
+        if (error != ETIMEDOUT) {
+            weft_panic("futex wait: errno %d", error);
         }
         if (os_now() >= deadline) {
             return -ETIMEDOUT;
@@ -96,7 +100,9 @@ int os_futex_wait(const _Atomic uint32_t *word, uint32_t expected, int64_t deadl
 
 void os_futex_wake(const _Atomic uint32_t *word, unsigned n)
 {
+    const int kept = errno;
     (void)syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n < INT_MAX ? n : (unsigned)INT_MAX, NULL, NULL, 0);
+    errno = kept;
 }
 
 void os_thread_yield(void) { (void)sched_yield(); }

@@ -51,6 +51,18 @@ Test(os, futex_wait_returns_when_the_word_differs_H26)
     cr_assert_eq(os_futex_wait(&word, 4, 0), 0);
 }
 
+Test(os, futex_calls_leave_errno_alone_H08)
+{
+    a_store(&word, 1u, RELAXED);
+    errno = 4711;
+    cr_assert_eq(os_futex_wait(&word, 0, OS_FOREVER), 0, "the word differs");
+    cr_assert_eq(errno, 4711);
+    cr_assert_eq(os_futex_wait(&word, 1, os_now() + 1), -ETIMEDOUT);
+    cr_assert_eq(errno, 4711);
+    os_futex_wake(NULL, 1); /* nothing is there */
+    cr_assert_eq(errno, 4711);
+}
+
 Test(os, futex_wait_never_ends_before_its_deadline_H27)
 {
     for (int i = 0; i < 50; i++) {
